@@ -123,16 +123,32 @@ fn some_kinds() -> impl Strategy<Value = Vec<usize>> {
 pub(crate) struct WalkTheme {
     /// The kinds of steps that it has beside edits and runs, by bit.
     kinds: u32,
-    /// The cluster and the field that most of its edits are of, if there are such.
-    edits: Option<(usize, &'static str)>,
+    /// The cluster that most of it is about.
+    cluster: usize,
+    /// The field of that cluster that most edits are of, if there is such.
+    field: Option<&'static str>,
+    /// How that cluster misbehaves now and then, if it does.
+    trouble: Option<ClusterTrouble>,
+}
+
+fn troubles() -> impl Strategy<Value = ClusterTrouble> {
+    prop_oneof![
+        3 => select(TROUBLES.to_vec()),
+        1 => any::<u8>().prop_map(|bits| ClusterTrouble::Half(bits & 0x7f)),
+    ]
 }
 
 impl WalkTheme {
     /// Any theme.
     pub(crate) fn any() -> impl Strategy<Value = Self> {
         let kinds = prop_oneof![1 => Just(u32::MAX), 2 => any::<u32>()];
-        let edits = (0..4_usize, select(CLUSTER_FIELDS.to_vec()));
-        (kinds, prop::option::of(edits)).prop_map(|(kinds, edits)| Self { kinds, edits })
+        let field = prop::option::of(select(CLUSTER_FIELDS.to_vec()));
+        (kinds, 0..4_usize, field, prop::option::of(troubles())).prop_map(|(kinds, cluster, field, trouble)| Self {
+            kinds,
+            cluster,
+            field,
+            trouble,
+        })
     }
 
     fn edit(self) -> BoxedStrategy<FieldEdit> {
@@ -146,22 +162,20 @@ impl WalkTheme {
             1 => (0..4_u8).prop_map(FieldEdit::EngineKeys),
             1 => cluster().prop_map(FieldEdit::Document),
         ];
-        match self.edits {
-            None => any.boxed(),
-            Some((cluster, field)) => {
-                prop_oneof![2 => (0..6_usize).prop_map(move |n| FieldEdit::Cluster(cluster, field, n)), 1 => any]
-                    .boxed()
-            }
-        }
+        let Some(field) = self.field else { return any.boxed() };
+        let of_field = (0..6_usize).prop_map(move |n| FieldEdit::Cluster(self.cluster, field, n));
+        prop_oneof![2 => of_field, 1 => any].boxed()
+    }
+
+    /// The trouble that it is about begins or ends.
+    fn own_trouble(self) -> Option<BoxedStrategy<WalkStep>> {
+        let (cluster, trouble) = (self.cluster, self.trouble?);
+        Some(prop_oneof![Just(WalkStep::Trouble(cluster, trouble)), Just(WalkStep::Mend(cluster))].boxed())
     }
 
     /// A step of such a walk.
     pub(crate) fn step(self) -> impl Strategy<Value = WalkStep> + use<> {
         let cluster = || 0..4_usize;
-        let trouble = prop_oneof![
-            3 => select(TROUBLES.to_vec()),
-            1 => any::<u8>().prop_map(|bits| ClusterTrouble::Half(bits & 0x7f)),
-        ];
         let kinds: Vec<(u32, BoxedStrategy<WalkStep>)> = vec![
             (2, (0..6_usize).prop_map(WalkStep::Revert).boxed()),
             (5, cluster().prop_map(WalkStep::Sync).boxed()),
@@ -169,7 +183,7 @@ impl WalkTheme {
             (2, cluster().prop_map(WalkStep::Install).boxed()),
             (3, Just(WalkStep::SyncAll).boxed()),
             (3, (cluster(), 0..6_usize).prop_map(|(c, ahead)| WalkStep::SyncLate(c, ahead)).boxed()),
-            (3, (cluster(), trouble).prop_map(|(c, trouble)| WalkStep::Trouble(c, trouble)).boxed()),
+            (3, (cluster(), troubles()).prop_map(|(c, trouble)| WalkStep::Trouble(c, trouble)).boxed()),
             (3, cluster().prop_map(WalkStep::Mend).boxed()),
             (3, (cluster(), select(FLEET_EVENTS.to_vec())).prop_map(|(c, event)| WalkStep::Happen(c, event)).boxed()),
             (1, (1..40_u8).prop_map(WalkStep::Pass).boxed()),
@@ -184,7 +198,8 @@ impl WalkTheme {
         let chosen = kinds.into_iter().enumerate().filter(|(at, _)| self.kinds & (1 << at) != 0);
         let always =
             [(16, self.edit().prop_map(WalkStep::Edit).boxed()), (12, flags().prop_map(WalkStep::Run).boxed())];
-        Union::new_weighted(always.into_iter().chain(chosen.map(|(_, kind)| kind)).collect())
+        let own = self.own_trouble().map(|trouble| (8, trouble));
+        Union::new_weighted(always.into_iter().chain(own).chain(chosen.map(|(_, kind)| kind)).collect())
     }
 }
 
