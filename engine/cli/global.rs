@@ -32,20 +32,15 @@ pub(crate) struct Global {
     pub(crate) verbose: bool,
 }
 
-/// Of which command each flag is that not all have: what is not in the list does nothing there. It is left out of the help, and
-/// refused where ignoring it would hide that a run is not what was asked for.
-const ONLY_OF: &[OnlyOf] = &[
-    OnlyOf { flag: "verbose", is_refused: true, commands: &["plan", "apply", "watch"] },
-    OnlyOf {
+/// On which commands each flag has an effect. Elsewhere it is left out of the help, and refused where ignoring it would hide that a
+/// run is not what was asked for.
+const NOT_OF_ALL: &[NotOfAll] = &[
+    NotOfAll { flag: "verbose", is_refused: true, commands: Commands::Only(&["plan", "apply", "watch"]) },
+    NotOfAll {
         flag: "cluster",
         is_refused: true,
         // watch and report refuse it in a sentence of their own
-        commands: &["plan", "apply", "watch", "status", "verify", "report", "graph", "argocd", "manifests"],
-    },
-    OnlyOf {
-        flag: "directory",
-        is_refused: false,
-        commands: &[
+        commands: Commands::Only(&[
             "plan",
             "apply",
             "watch",
@@ -53,55 +48,52 @@ const ONLY_OF: &[OnlyOf] = &[
             "verify",
             "report",
             "graph",
-            "keys",
-            "init",
-            "invite",
-            "export",
-            "import",
             "argocd",
             "manifests",
-            "policy",
-        ],
+        ]),
     },
-    OnlyOf {
+    NotOfAll {
+        flag: "directory",
+        is_refused: false,
+        commands: Commands::AllBut(&["schema", "completions", "man", "demo", "conformance", "serve"]),
+    },
+    NotOfAll {
         flag: "output",
         // by the command, which knows its formats
         is_refused: false,
-        commands: &[
-            "plan",
-            "apply",
-            "watch",
-            "status",
-            "verify",
-            "report",
-            "graph",
-            "keys",
-            "init",
-            "invite",
-            "export",
-            "import",
-            "policy",
-            "conformance",
-            "serve",
-        ],
+        commands: Commands::AllBut(&["schema", "completions", "man", "demo", "argocd", "manifests"]),
     },
 ];
 
 /// A flag, and the commands on which it has an effect.
-struct OnlyOf {
+struct NotOfAll {
     /// Its ID.
     flag: &'static str,
     is_refused: bool,
-    commands: &'static [&'static str],
+    commands: Commands,
+}
+
+enum Commands {
+    Only(&'static [&'static str]),
+    AllBut(&'static [&'static str]),
+}
+
+impl Commands {
+    fn contain(&self, name: &str) -> bool {
+        match self {
+            Self::Only(names) => names.contains(&name),
+            Self::AllBut(names) => !names.contains(&name),
+        }
+    }
 }
 
 /// The arguments of the program, where the help of a command has those flags alone that do something there.
 pub(super) fn without_idle_flags(mut root: Command) -> Command {
     let names: Vec<String> = root.get_subcommands().map(|command| command.get_name().to_owned()).collect();
-    for OnlyOf { flag, commands, .. } in ONLY_OF {
+    for NotOfAll { flag, commands, .. } in NOT_OF_ALL {
         let Some(hidden) = root.get_arguments().find(|argument| argument.get_id() == flag) else { continue };
         let hidden = hidden.clone().hide(true);
-        for name in names.iter().filter(|name| !commands.contains(&name.as_str())) {
+        for name in names.iter().filter(|name| !commands.contain(name)) {
             root = root.mut_subcommand(name, |command| command.arg(hidden.clone()));
         }
     }
@@ -121,7 +113,7 @@ pub(super) fn idle_flag(matches: &ArgMatches) -> Option<(&'static str, &str)> {
         }
         false
     };
-    let idle = ONLY_OF.iter().find(|only| only.is_refused && !only.commands.contains(&name) && given(only.flag))?;
+    let idle = NOT_OF_ALL.iter().find(|flag| flag.is_refused && !flag.commands.contain(name) && given(flag.flag))?;
     Some((idle.flag, name))
 }
 
@@ -141,5 +133,10 @@ impl Global {
 /// The commands that the lists of flags name.
 #[cfg(test)]
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    ONLY_OF.iter().flat_map(|only| only.commands).copied()
+    NOT_OF_ALL
+        .iter()
+        .flat_map(|flag| match flag.commands {
+            Commands::Only(names) | Commands::AllBut(names) => names,
+        })
+        .copied()
 }
