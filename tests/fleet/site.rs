@@ -328,6 +328,13 @@ impl FleetCluster {
         }
     }
 
+    /// What retires is still in use where it is known; nothing can be said of what is not.
+    pub(crate) fn forget_retiring(&mut self, is_known: &dyn Fn(&Root) -> bool) {
+        let name = self.name;
+        self.retiring.retain(|(number, _)| is_known(&root(name, *number)));
+        self.retiring_relay_cas.retain(|(number, _)| is_known(&root(name, 1000 + number)));
+    }
+
     /// Whether its relay is let through to the apiserver of a peer that does this.
     pub(crate) fn is_admitted(&self, peer: &SimulatedIstiod) -> bool {
         let keys = peer.admits.get(&self.uuid());

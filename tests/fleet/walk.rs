@@ -24,6 +24,8 @@ pub(crate) enum WalkStep {
     /// Whoever installs Istio there takes the values of the tree.
     Install(usize),
     SyncAll,
+    /// Runs and syncs, one after the other, as a watch would.
+    Converge,
     /// With a commit that is not the last one.
     SyncLate(usize, usize),
     Trouble(usize, ClusterTrouble),
@@ -131,6 +133,22 @@ pub(crate) struct WalkTheme {
     trouble: Option<ClusterTrouble>,
 }
 
+/// Fields that state what a cluster in this trouble publishes otherwise, or not.
+const SAME: [(&str, ClusterTrouble); 12] = [
+    ("gateways", ClusterTrouble::NoGateway),
+    ("flatNetwork", ClusterTrouble::NoGateway),
+    ("clusterID", ClusterTrouble::OtherId),
+    ("network", ClusterTrouble::OtherNetwork),
+    ("trustDomain", ClusterTrouble::Bare),
+    ("api.host", ClusterTrouble::OtherHost),
+    ("allow.apiHosts", ClusterTrouble::OtherHost),
+    ("pin.clusterUUID", ClusterTrouble::OtherUuid),
+    ("pin.rootCA", ClusterTrouble::OtherRoot),
+    ("evidence", ClusterTrouble::NoEvidence),
+    ("metadata.endpoint", ClusterTrouble::Down),
+    ("state", ClusterTrouble::Down),
+];
+
 fn troubles() -> impl Strategy<Value = ClusterTrouble> {
     prop_oneof![
         3 => select(TROUBLES.to_vec()),
@@ -143,7 +161,9 @@ impl WalkTheme {
     pub(crate) fn any() -> impl Strategy<Value = Self> {
         let kinds = prop_oneof![1 => Just(u32::MAX), 2 => any::<u32>()];
         let field = prop::option::of(select(CLUSTER_FIELDS.to_vec()));
-        (kinds, 0..4_usize, field, prop::option::of(troubles())).prop_map(|(kinds, cluster, field, trouble)| Self {
+        let any = (field, prop::option::of(troubles()));
+        let same = select(SAME.to_vec()).prop_map(|(field, trouble)| (Some(field), Some(trouble)));
+        (kinds, 0..4_usize, prop_oneof![2 => any, 1 => same]).prop_map(|(kinds, cluster, (field, trouble))| Self {
             kinds,
             cluster,
             field,
@@ -182,6 +202,7 @@ impl WalkTheme {
             (4, (cluster(), some_kinds()).prop_map(|(c, kinds)| WalkStep::SyncPartly(c, kinds)).boxed()),
             (2, cluster().prop_map(WalkStep::Install).boxed()),
             (3, Just(WalkStep::SyncAll).boxed()),
+            (3, Just(WalkStep::Converge).boxed()),
             (3, (cluster(), 0..6_usize).prop_map(|(c, ahead)| WalkStep::SyncLate(c, ahead)).boxed()),
             (3, (cluster(), troubles()).prop_map(|(c, trouble)| WalkStep::Trouble(c, trouble)).boxed()),
             (3, cluster().prop_map(WalkStep::Mend).boxed()),
@@ -275,6 +296,18 @@ impl Walk {
                 fleet.install(cluster)?;
             }
             WalkStep::SyncAll => fleet.sync_all()?,
+            WalkStep::Converge => {
+                for _ in 0..4 {
+                    self.runs.0 += 1;
+                    if let FleetOutcome::Refused(_) = fleet.run(RunFlags { accept: true, ..RunFlags::default() })? {
+                        self.runs.1 += 1;
+                        fleet.take_back();
+                        break;
+                    }
+                    fleet.sync_all()?;
+                    fleet.now += 2 * 3600;
+                }
+            }
             WalkStep::SyncLate(cluster, ahead) => {
                 let cluster = fleet.name(*cluster);
                 fleet.sync_late(cluster, *ahead)?;

@@ -7,7 +7,7 @@ use isthmus::types::explanation::Code;
 use isthmus::types::name::ClusterName;
 
 use super::law::{Broken, Law, broken, short};
-use super::{CommittedTree, FleetMesh, FleetOutcome, HOUR, RunFlags, cluster_name};
+use super::{FleetMesh, FleetOutcome, HOUR, RunFlags, cluster_name};
 use crate::site::NAMES;
 use crate::wish::{FieldValues, WantedSpecs};
 
@@ -16,9 +16,9 @@ const JOINED_WITH: [&str; 5] =
     ["metadata.name", "credentials.requireToken", "reconciler", "istio.config", "multicluster.enabled"];
 
 impl FleetMesh {
-    /// Brings back what a plan says was lost, by the command that it names: each file as it was before the last commit that
-    /// touched it, or the one before, if that was named already. Whether anything was brought back.
-    fn restore(&mut self, plan: &Plan, named: &mut BTreeMap<String, usize>) -> bool {
+    /// Brings back what a plan says was lost, by the command that it names: each file as it was last, other than it
+    /// is and was when it was named before. Whether anything was brought back.
+    fn restore(&mut self, plan: &Plan, named: &mut BTreeMap<String, BTreeSet<Vec<u8>>>) -> bool {
         let hints = plan.steps.iter().flat_map(|step| step.state.explanations()).filter_map(|why| why.hint.as_ref());
         let file = |hint: &String| {
             let (_, rest) = hint.split_once("`git checkout COMMIT~1 -- ")?;
@@ -26,12 +26,10 @@ impl FleetMesh {
         };
         let files: BTreeSet<String> = hints.filter_map(file).collect();
         for file in &files {
-            let touched = named.entry(file.clone()).or_default();
-            let of = |commit: &CommittedTree| commit.checkout.get(file).cloned();
-            let commits = self.commits.windows(2).rev().filter(|two| of(&two[0]) != of(&two[1]));
-            let before = commits.map(|two| of(&two[0])).skip(2 * *touched).find(Option::is_some).flatten();
-            *touched += 1;
-            if let Some(bytes) = before {
+            let tried = named.entry(file.clone()).or_default();
+            tried.extend(self.checkout.get(file).cloned());
+            let versions = self.commits.iter().rev().filter_map(|commit| commit.checkout.get(file));
+            if let Some(bytes) = versions.cloned().find(|bytes| !tried.contains(bytes)) {
                 self.checkout.insert(file.clone(), bytes);
             }
         }

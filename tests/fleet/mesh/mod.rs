@@ -27,7 +27,7 @@ pub(crate) use self::law::{Broken, Law, MissingNeed, ReaderAndPeer, Why};
 use super::istiod::SimulatedIstiod;
 use super::site::{ClusterTrouble, FleetCluster, FleetEvent, NAMES};
 use super::wish::WantedSpecs;
-use crate::support::naive::NaiveFiles;
+use crate::support::naive::{NaiveFiles, squeeze};
 use crate::support::road::{self, Changes};
 
 const KUSTOMIZATION: &str = "kustomization.yaml";
@@ -352,7 +352,11 @@ impl FleetMesh {
         let before: BTreeMap<ReaderAndPeer, BTreeSet<MissingNeed>> =
             ids.iter().map(|(pair, id)| (*pair, self.lacks(*pair, id, None))).collect();
         let until = self.now + self.certificates_last;
-        self.sites.get_mut(cluster).unwrap().happen(event, until);
+        let accepted = self.accepted(cluster);
+        let site = self.sites.get_mut(cluster).unwrap();
+        site.happen(event, until);
+        // what was replaced before a run accepted it is in no file of the checkout
+        site.forget_retiring(&|root| accepted.iter().any(|file| file.contains(&root.squeezed)));
         for (pair, id) in ids {
             let lacks = self.lacks(pair, &id, None);
             let new = lacks.difference(&before[&pair]).map(|lack| ((pair, lack.clone()), Why::Event));
@@ -363,6 +367,13 @@ impl FleetMesh {
             // its folder still has the secrets of the one before
             self.misled.entry(cluster).or_default().extend(ALL_NEEDS.map(|need| (need, Why::Rebuilt)));
         }
+    }
+
+    /// What the lock has, or had, of a cluster, without its white space.
+    fn accepted(&self, cluster: &str) -> BTreeSet<String> {
+        let path = format!("lock/clusters/{cluster}.yaml");
+        let files = self.commits.iter().filter_map(|commit| commit.checkout.get(&path));
+        files.map(|bytes| squeeze(&String::from_utf8_lossy(bytes))).collect()
     }
 
     /// The data key of each link whose secret is live or in the tree.
