@@ -105,11 +105,11 @@ fn flags() -> impl Strategy<Value = RunFlags> {
     let weighted = |one: u32| prop_oneof![9 => Just(false), one => Just(true)];
     let one = prop_oneof![9 => Just(None), 1 => (0..4_usize).prop_map(Some)];
     (weighted(3), weighted(1), weighted(4), one, weighted(1)).prop_map(
-        // what restores links asks, and is of all clusters
+        // what accepts or restores asks, and is of all clusters
         |(allow_delete, locked, accept, only, restore)| RunFlags {
             allow_delete,
             locked,
-            accept,
+            accept: accept && !locked && only.is_none(),
             only,
             restore: restore && !locked && only.is_none(),
         },
