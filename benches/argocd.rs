@@ -72,6 +72,7 @@ fn lock(folder: &Path, count: usize) {
                 lost: false,
                 approved: None,
                 source: None,
+                read_by: isthmus::model::read_by::ReadBy::default(),
                 serial: 0,
             },
         );

@@ -78,7 +78,8 @@ enum Command {
     ///
     /// STAGE is joining, joined, leaving or leaving-trust. EVIDENCE is proven if evidence showed, when the link opened, that
     /// all it needs was live. SECRET tells whether the file of the remote secret is in rendered/. PEER'S ROOT CA is when the
-    /// first of the peer's root CAs expires.
+    /// first of the peer's root CAs expires. PEER READ BY tells who read what the lock has of the peer: the engine, or the relay of
+    /// a cluster with that cluster's key.
     Status,
     /// Judge lock and rendered objects by the law of safety: do they hold all that each link needs? Contacts no cluster and
     /// writes nothing.

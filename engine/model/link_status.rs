@@ -3,6 +3,7 @@
 use crate::model::link::Link;
 use crate::model::lock::{Lock, LockedLink, Stage};
 use crate::model::mesh::{Mesh, Reconciler};
+use crate::model::read_by::ReadBy;
 use crate::types::name::ClusterName;
 use crate::types::time::Timestamp;
 
@@ -17,17 +18,20 @@ pub struct LinkFacts<'a> {
     pub rendered: bool,
     /// When the first of the peer's root CAs ends.
     pub root_expires: Option<Timestamp>,
+    /// Who read what the lock has of the peer; `None`: it has nothing.
+    pub read_by: Option<&'a ReadBy>,
 }
 
 impl<'a> LinkFacts<'a> {
     /// The facts of one link.
-    pub fn new(mesh: &Mesh, lock: &Lock, link: &Link, locked: &'a LockedLink, in_tree: bool) -> Self {
+    pub fn new(mesh: &Mesh, lock: &'a Lock, link: &Link, locked: &'a LockedLink, in_tree: bool) -> Self {
         let reader = mesh.clusters.get(&link.reader);
         Self {
             locked,
             in_tree,
             rendered: reader.is_some_and(|cluster| cluster.reconciler == Reconciler::Rendered),
             root_expires: first_root_end(lock, &link.peer),
+            read_by: lock.clusters.get(&link.peer).map(|peer| &peer.read_by),
         }
     }
 

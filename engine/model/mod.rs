@@ -9,4 +9,5 @@ pub mod lock;
 pub mod mesh;
 pub mod needs;
 pub mod policy;
+pub mod read_by;
 pub mod trust;

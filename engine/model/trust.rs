@@ -63,6 +63,8 @@ pub struct TrustChange {
     pub findings: Vec<TrustFinding>,
     /// What becomes of it.
     pub verdict: Verdict,
+    /// The cluster whose relay read it; `None`: the engine itself, or no one.
+    pub read_by: Option<ClusterName>,
 }
 
 impl TrustChange {

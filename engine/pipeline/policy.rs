@@ -151,10 +151,17 @@ pub(crate) fn keep_out(policy: &Policy, before: &Lock, accepted: &mut Accepted) 
         };
         accepted.trust_changes.retain(|change| change.cluster != name);
         let digest = digest_of(&name, &findings, &[]);
-        let change =
-            TrustChange { cluster: name.clone(), digest, findings: findings.clone(), verdict: Verdict::Refused };
+        let read_by = accepted.assessments.get(&name).map(|assessment| assessment.read_by.clone()).unwrap_or_default();
+        let change = TrustChange {
+            cluster: name.clone(),
+            digest,
+            findings: findings.clone(),
+            verdict: Verdict::Refused,
+            read_by: read_by.any(),
+        };
         accepted.trust_changes.push(change);
-        accepted.assessments.insert(name, Assessment::set_aside(&DocumentState::Refused(Refusals(findings))));
+        let refused = Assessment::set_aside(&DocumentState::Refused(Refusals(findings)));
+        accepted.assessments.insert(name, Assessment { read_by, ..refused });
     }
 }
 

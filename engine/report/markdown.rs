@@ -268,6 +268,12 @@ fn beside(plan: &Plan, waiting: &[(&Step, String)], comment: &mut Comment) {
         );
         comment.block("list of waiting steps", &fold(&message, &fence("text", &lines)));
     }
+    let read: Vec<String> =
+        plan.steps.iter().filter_map(|step| Some(format!("{}: read by {}", step.id, step.read_by.as_ref()?))).collect();
+    if !read.is_empty() {
+        let message = format!("{} document{} read by relays", read.len(), plural(read.len()));
+        comment.block("list of what relays read", &fold(&message, &fence("text", &read)));
+    }
     if !plan.notes.is_empty() || !plan.warnings.is_empty() {
         let mut lines = plan.notes.clone();
         lines.extend(plan.warnings.iter().map(|warning| format!("warning: {}", warning.explanation.message)));
@@ -498,6 +504,7 @@ mod tests {
             digest: Digest::of(b"x"),
             findings: vec![finding],
             verdict: Verdict::HeldBack,
+            read_by: name(1).into(),
         });
         for at in 0..clusters {
             let object = |index: usize| ObjectChange {

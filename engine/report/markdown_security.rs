@@ -122,6 +122,9 @@ fn verdict(change: &TrustChange) -> (&'static str, &'static str, String) {
 pub(super) fn trust_change(change: &TrustChange) -> String {
     let (sign, word, advice) = verdict(change);
     let mut text = format!("\n### {sign} Trust change of {}: {word}\n", code(change.cluster.as_str()));
+    if let Some(reader) = &change.read_by {
+        text.push_str(&format!("\nread by {}\n", code(reader.as_str())));
+    }
     for finding in &change.findings {
         let what = format!("**{} of {}**", finding.what, code(change.cluster.as_str()));
         text.push_str(&format!("\n{what}: {}\n", code(&short(&finding.meaning.to_string()))));

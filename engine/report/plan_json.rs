@@ -9,6 +9,14 @@ use crate::report::security;
 use crate::report::text::{FieldDiffs, finding_json};
 use crate::types::diagnostic::Diagnostics;
 use crate::types::explanation::Explanation;
+use crate::types::name::ClusterName;
+
+/// Whose relay read a document, where one did.
+fn add_reader(document: &mut Value, reader: Option<&ClusterName>) {
+    if let (Some(reader), Value::Object(fields)) = (reader, document) {
+        fields.insert("readBy".to_owned(), json!(reader));
+    }
+}
 
 /// The JSON form of a plan.
 pub fn plan_json(plan: &Plan, specs: &Diagnostics, mesh: &str, fields: FieldDiffs<'_>) -> Value {
@@ -39,9 +47,7 @@ pub fn plan_json(plan: &Plan, specs: &Diagnostics, mesh: &str, fields: FieldDiff
                 "step": step.id, "state": state(step), "reasons": step.state.explanations(), "unproven": unproven,
                 "objects": objects.collect::<Vec<_>>(),
             });
-            if let (Some(reader), Value::Object(fields)) = (&step.read_by, &mut document) {
-                fields.insert("readBy".to_owned(), json!(reader));
-            }
+            add_reader(&mut document, step.read_by.as_ref());
             document
         })
         .collect();
@@ -56,10 +62,12 @@ pub fn plan_json(plan: &Plan, specs: &Diagnostics, mesh: &str, fields: FieldDiff
                     "code": code, "message": message, "hint": hint,
                 })
             });
-            json!({
+            let mut document = json!({
                 "cluster": change.cluster, "digest": change.digest, "state": verdict(change.verdict),
                 "findings": findings.collect::<Vec<_>>(),
-            })
+            });
+            add_reader(&mut document, change.read_by.as_ref());
+            document
         })
         .collect();
     let overrides: Vec<_> = plan

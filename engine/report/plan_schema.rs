@@ -179,7 +179,7 @@ fn trust_change() -> Value {
         "after": maybe("what is published"),
     });
     merge(&mut finding, reason());
-    object(json!({
+    let mut schema = object(json!({
         "cluster": text("the cluster"),
         "digest": digest(),
         "state": {
@@ -187,7 +187,12 @@ fn trust_change() -> Value {
             "description": "heldBack: waits for apply --accept-trust; proposed: merging it accepts it; accepted: by flag or pin; refused: nothing but the specs settles it",
         },
         "findings": many(object(finding), "what changes"),
-    }))
+        "readBy": text("the cluster whose relay read the document; without it, the engine did"),
+    }));
+    if let Some(required) = schema.get_mut("required") {
+        *required = json!(["cluster", "digest", "state", "findings"]);
+    }
+    schema
 }
 
 fn security_item() -> Value {

@@ -53,6 +53,9 @@ fn trust_change(change: &TrustChange, out: &mut String) {
         Verdict::Refused => (RED, "refused"),
     };
     out.push_str(&format!("{style}! trust change of `{}`: {word}{style:#}\n", change.cluster));
+    if let Some(reader) = &change.read_by {
+        out.push_str(&format!("    {DIM}read by {reader}{DIM:#}\n"));
+    }
     for finding in &change.findings {
         out.push_str(&format!("    {BOLD}{}{BOLD:#} of `{}`\n", visible(finding.what.as_str()), change.cluster));
         if let Some(before) = &finding.before {

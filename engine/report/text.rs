@@ -457,7 +457,13 @@ mod tests {
         let finding = TrustFinding { what, before: Some(message()), after: Some(message()), meaning };
         for verdict in [Verdict::HeldBack, Verdict::Refused] {
             let findings = vec![finding.clone()];
-            plan.trust_changes.push(TrustChange { cluster: name.clone(), digest: Digest::of(b"x"), findings, verdict });
+            plan.trust_changes.push(TrustChange {
+                cluster: name.clone(),
+                digest: Digest::of(b"x"),
+                findings,
+                verdict,
+                read_by: None,
+            });
         }
         let object = ObjectChange {
             path: message(),

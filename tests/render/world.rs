@@ -140,6 +140,7 @@ pub(crate) fn locked(text: &str, n: u8) -> LockedCluster {
         lost: false,
         approved: None,
         source: None,
+        read_by: isthmus::model::read_by::ReadBy::default(),
         serial: 0,
     }
 }

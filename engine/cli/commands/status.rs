@@ -8,6 +8,7 @@ use crate::model::layout::secret_file;
 use crate::model::link::Link;
 use crate::model::lock::{Lock, LockedCluster, RetiringRoot};
 use crate::model::mesh::Mesh;
+use crate::model::read_by::ReadBy;
 use crate::pipeline::tree::Tree;
 use crate::pipeline::{Request, Stop, Until};
 use crate::report::format::Output;
@@ -38,7 +39,7 @@ pub(crate) fn run(arguments: &Global, printer: &Printer) -> Result<Exit, Command
             let facts = LinkFacts::new(mesh, lock, &link, locked, in_tree);
             documents.push(json!({
                 "reader": reader, "peer": peer, "stage": locked.stage, "unproven": locked.unproven, "secretInTree": in_tree,
-                "rootExpires": facts.root_expires.map(date),
+                "rootExpires": facts.root_expires.map(date), "peerReadBy": facts.read_by.map(ReadBy::json),
             }));
             rows.push(cells(&link, &facts, session.now));
         }
@@ -53,7 +54,8 @@ pub(crate) fn run(arguments: &Global, printer: &Printer) -> Result<Exit, Command
             None => "no links yet; they begin with the run after the one whose exporters are synced".to_owned(),
         });
     } else {
-        printer.show(&table(&["READER", "PEER", "STAGE", "EVIDENCE", "SECRET", "PEER'S ROOT CA"], rows));
+        printer
+            .show(&table(&["READER", "PEER", "STAGE", "EVIDENCE", "SECRET", "PEER'S ROOT CA", "PEER READ BY"], rows));
         if !roots.is_empty() {
             let rows = roots.iter().map(Retiring::cells).collect();
             let roots = table(&["CLUSTER", "RETIRING ROOT CA", "TRUSTED UNTIL"], rows);
@@ -98,7 +100,7 @@ impl Retiring<'_> {
     }
 }
 
-fn cells(link: &Link, facts: &LinkFacts<'_>, now: Timestamp) -> [String; 6] {
+fn cells(link: &Link, facts: &LinkFacts<'_>, now: Timestamp) -> [String; 7] {
     [
         link.reader.to_string(),
         link.peer.to_string(),
@@ -106,6 +108,7 @@ fn cells(link: &Link, facts: &LinkFacts<'_>, now: Timestamp) -> [String; 6] {
         facts.evidence().to_owned(),
         facts.secret().to_owned(),
         facts.root_expires.map_or_else(|| "unknown".to_owned(), |expires| until(expires, now)),
+        facts.read_by.map_or_else(|| "no one yet".to_owned(), ReadBy::text),
     ]
 }
 

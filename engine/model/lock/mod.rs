@@ -17,6 +17,7 @@ pub(crate) use self::finding::LEAVE_DIRECT;
 
 use self::finding::LockFinding;
 use crate::model::mesh::{Cluster, MeshConfigTarget, Reconciler};
+use crate::model::read_by::ReadBy;
 use crate::types::address::{ApiHost, Endpoint, Gateway};
 use crate::types::certificate::{RootCertificate, digest_of_pem, parse_roots_any_time};
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Location};
@@ -109,6 +110,8 @@ pub struct LockedCluster {
     pub approved: Option<Digest>,
     /// Where its documents were read; `None` in a lock of before this was kept.
     pub source: Option<MetadataSource>,
+    /// Who read what it has of them.
+    pub read_by: ReadBy,
     /// Rises with each run that changes what others use of it; its own tree carries it, so that an older entry is known. 0: none
     /// did since serials are written.
     pub serial: u64,
@@ -131,6 +134,7 @@ impl LockedCluster {
         let of_others = |entry: &Self| {
             let mut entry =
                 Self { serial: 0, approved: None, source: None, standard_mesh_networks: None, ..entry.clone() };
+            entry.read_by = ReadBy::default();
             entry.retiring_relay_cas.clear();
             (entry.public.istio, entry.public.serving_ca, entry.public.mesh_id) = (None, None, None);
             entry.public.crl = None;
@@ -770,6 +774,8 @@ struct WireCluster {
     approved: Option<Digest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     metadata: Option<MetadataSource>,
+    #[serde(default, skip_serializing_if = "ReadBy::is_own")]
+    read_by: ReadBy,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     retiring: Vec<WireRetiring>,
     #[serde(rename = "retiringRelayCA", default, skip_serializing_if = "Vec::is_empty")]
@@ -886,6 +892,7 @@ impl WireCluster {
             lost: cluster.lost,
             approved: cluster.approved,
             metadata: cluster.source.clone(),
+            read_by: cluster.read_by.clone(),
             retiring: cluster
                 .retiring
                 .iter()
@@ -935,6 +942,7 @@ impl WireCluster {
             lost: self.lost,
             approved: self.approved,
             source: self.metadata,
+            read_by: self.read_by,
             retiring,
             retiring_relay_cas: self.retiring_relay_cas,
             serial: self.serial.unwrap_or_default(),

@@ -9,6 +9,7 @@ use crate::model::lock::{
     LockedCluster, LockedKey, LockedPrivate, LockedPublic, MetadataSource, RetiringRelayCa, RetiringRoot,
 };
 use crate::model::mesh::{Cluster, FirstContact};
+use crate::model::read_by::{ReadBy, first_reader};
 use crate::model::trust::{TrustField, TrustFinding, TrustMeaning};
 use crate::pipeline::observe::{Failure, Observation, PrivateReading};
 use crate::types::address::{Endpoint, Gateway, Host};
@@ -130,6 +131,7 @@ impl TrustJudge<'_> {
             lost: same.is_some_and(|known| known.lost),
             approved: None,
             source: Some(source),
+            read_by: ReadBy::default(),
             serial: known.map(|known| known.serial).unwrap_or_default(),
         };
         match &observation.private {
@@ -148,6 +150,7 @@ impl TrustJudge<'_> {
                 candidate.assessment.evidence = EvidenceState::Unseen(UnseenReason::PrivateDocumentNotAsked);
             }
         }
+        entry.read_by = readers(&entry, same, observation);
         candidate.entry = Some(entry);
         candidate
     }
@@ -437,6 +440,20 @@ fn state_of(failure: &Failure, reached: bool, starts_empty: bool) -> DocumentSta
         DocumentState::Waiting(WaitReason::Answer(failure.clone()))
     } else {
         DocumentState::Failed(FailReason::NotRead(failure.clone()))
+    }
+}
+
+/// Who read what the new entry has; a private document that was not read now is the one of before.
+fn readers(entry: &LockedCluster, known: Option<&LockedCluster>, observation: &Observation) -> ReadBy {
+    let before = |of: fn(&ReadBy) -> Option<&ClusterName>| known.and_then(|known| of(&known.read_by));
+    let is_same_public = known.is_some_and(|known| known.public == entry.public);
+    let is_same_private = known.is_some_and(|known| known.private == entry.private);
+    let (public, private) = (before(|read| read.public.as_ref()), before(|read| read.private.as_ref()));
+    let is_read = matches!(observation.private, PrivateReading::Read(_)) && entry.private.is_some();
+    let now = &observation.read_by;
+    ReadBy {
+        public: first_reader(is_same_public, public, now.public.as_ref()),
+        private: if is_read { first_reader(is_same_private, private, now.private.as_ref()) } else { private.cloned() },
     }
 }
 

@@ -101,7 +101,8 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
     if !refusals.is_empty() {
         let digest = digest_of(name, &refusals, &[]);
         let findings = refusals.clone();
-        let change = TrustChange { cluster: name.clone(), digest, findings, verdict: Verdict::Refused };
+        let read_by = assessment.read_by.any();
+        let change = TrustChange { cluster: name.clone(), digest, findings, verdict: Verdict::Refused, read_by };
         accepted.trust_changes.push(change);
         let refused = Assessment::set_aside(&DocumentState::Refused(Refusals(refusals)));
         accepted.assessments.insert(name.clone(), Assessment { read_by: assessment.read_by, ..refused });
@@ -127,7 +128,12 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
         let approved = is_named || is_stated;
         named |= is_named;
         let verdict = if approved { Verdict::Approved } else { Verdict::HeldBack };
-        accepted.trust_changes.push(TrustChange { cluster: name.clone(), digest, findings, verdict });
+        let readers = &assessment.read_by;
+        let read_by = match document {
+            CandidateDocument::Public => readers.public.clone(),
+            CandidateDocument::Private => readers.private.clone(),
+        };
+        accepted.trust_changes.push(TrustChange { cluster: name.clone(), digest, findings, verdict, read_by });
         if !approved {
             held = Some(document);
         } else if document == CandidateDocument::Public {
@@ -154,6 +160,7 @@ fn settle(cluster: &Cluster, candidate: Candidate, lock: &Lock, approvals: &Appr
             if named {
                 assessment.public = public;
                 entry.private = same.and_then(|known| known.private.clone());
+                entry.read_by.private = same.and_then(|known| known.read_by.private.clone());
                 entry.standard_mesh_networks = same.and_then(|known| known.standard_mesh_networks.clone());
                 accepted.lock.clusters.insert(name.clone(), entry);
             }
@@ -196,7 +203,8 @@ pub fn between(mesh: &Mesh, before: &Lock, after: &Lock) -> Vec<TrustChange> {
         if !candidate.refusals.is_empty() && known.is_none_or(|known| known.public != entry.public) {
             let findings = candidate.refusals;
             let digest = digest_of(name, &findings, &[]);
-            changes.push(TrustChange { cluster: name.clone(), digest, findings, verdict: Verdict::Refused });
+            let (verdict, read_by) = (Verdict::Refused, entry.read_by.any());
+            changes.push(TrustChange { cluster: name.clone(), digest, findings, verdict, read_by });
             continue;
         }
         candidate.changes.sort();
@@ -204,7 +212,11 @@ pub fn between(mesh: &Mesh, before: &Lock, after: &Lock) -> Vec<TrustChange> {
             if let Some(change) = change_of(name, document, &candidate.changes, entry) {
                 let verdict = if change.is_stated { Verdict::Approved } else { Verdict::Proposed };
                 let (digest, findings) = (change.digest, change.findings);
-                changes.push(TrustChange { cluster: name.clone(), digest, findings, verdict });
+                let read_by = match document {
+                    CandidateDocument::Public => entry.read_by.public.clone(),
+                    CandidateDocument::Private => entry.read_by.private.clone(),
+                };
+                changes.push(TrustChange { cluster: name.clone(), digest, findings, verdict, read_by });
             }
         }
     }

@@ -20,6 +20,7 @@ use crate::checkout::CheckoutError;
 use crate::cluster::fetch::{Fetcher, PeerClient};
 use crate::model::keyring::KeyProblem;
 use crate::model::mesh::{Cluster, Mesh};
+use crate::model::read_by::ReadBy;
 use crate::pipeline::observe::signer::Signer;
 use crate::types::address::Endpoint;
 use crate::types::name::ClusterName;
@@ -78,21 +79,6 @@ pub struct Observation {
     pub private: PrivateReading,
     #[serde(default, skip_serializing_if = "ReadBy::is_own")]
     pub read_by: ReadBy,
-}
-
-/// Who read a cluster's documents: another cluster's relay, by its key; `None`: the engine itself, or no one.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct ReadBy {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub public: Option<ClusterName>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub private: Option<ClusterName>,
-}
-
-impl ReadBy {
-    fn is_own(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 impl Observation {
