@@ -3,6 +3,9 @@
 //! A relay shows it to the exporter of its cluster, and the exporter to its own engine alone, in the private document. The
 //! documents are as the peers sent them, and are judged by whoever reads them for good.
 
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+
 use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
@@ -21,6 +24,8 @@ pub const MAX_PEERS_SEEN: usize = 640 * 1024;
 const MAX_PEERS: usize = 1024;
 /// Most levels of a failure.
 const LEVELS: usize = 4;
+/// Most elements of a list in a failure, such as the fields that a document lacks.
+const MAX_LISTED: usize = 16;
 
 /// What a relay read of one peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,10 +95,24 @@ impl SeenDocument {
                 if let Some(shown) = failure.get_mut("url") {
                     *shown = Value::from(url);
                 }
-                Failure::deserialize(failure).map_or(Self::NotAsked, Self::Failed)
+                match Failure::deserialize(failure) {
+                    Ok(failure) if is_of_a_reader(&failure) => Self::Failed(failure),
+                    Ok(_) | Err(_) => Self::NotAsked,
+                }
             }
         }
     }
+}
+
+/// Whether a relay can say it of its own reading: what others read, and files of the checkout, are not its to tell of.
+fn is_of_a_reader(failure: &Failure) -> bool {
+    !matches!(
+        failure,
+        Failure::Through { .. }
+            | Failure::ReadingsDiffer { .. }
+            | Failure::FileMissing { .. }
+            | Failure::FileUnreadable { .. }
+    )
 }
 
 /// JSON whose texts are sentences, cut off below a level.
@@ -101,7 +120,7 @@ fn plain(value: &Value, levels: usize) -> Value {
     match value {
         Value::String(text) => Value::String(sentence_of_peer(text)),
         Value::Array(_) | Value::Object(_) if levels == 0 => Value::Null,
-        Value::Array(list) => list.iter().take(MAX_PEERS).map(|one| plain(one, levels - 1)).collect(),
+        Value::Array(list) => list.iter().take(MAX_LISTED).map(|one| plain(one, levels - 1)).collect(),
         Value::Object(map) => map.iter().map(|(key, one)| (sentence_of_peer(key), plain(one, levels - 1))).collect(),
         other => other.clone(),
     }
@@ -120,9 +139,9 @@ impl PeerSeen {
         Ok(Self::list(list.unwrap_or_default()))
     }
 
-    /// The text of such an answer.
+    /// The text of such an answer, within the limit of the exporter that shows it.
     pub fn to_answer(all: &[Self]) -> String {
-        json!({ "version": 1, "peersSeen": all.iter().map(Self::to_value).collect::<Vec<_>>() }).to_string()
+        json!({ "version": 1, "peersSeen": Self::within_limit(all.iter().cloned()) }).to_string()
     }
 
     fn parse(published: &Value) -> Option<Self> {
@@ -162,21 +181,66 @@ impl PeerSeen {
         if rank(&other) > rank(&self) { other } else { self }
     }
 
-    /// The list as an exporter shows it: no more bytes than the engine reads. What is beyond is said to be too large.
+    /// The list as it is shown, no more bytes than the engine reads. The smallest are shown first, so that no peer takes the place of
+    /// others: what is beyond is said to be too large.
     pub fn within_limit(all: impl IntoIterator<Item = Self>) -> Vec<Value> {
         let mut left = MAX_PEERS_SEEN;
-        let shown = |mut seen: Self| {
-            let mut value = seen.to_value();
-            if value.to_string().len() > left {
-                let url = seen.endpoint.url(PRIVATE_PATH);
-                seen.public = SeenDocument::NotAsked;
-                seen.private = SeenDocument::Failed(Failure::TooLarge { url, limit: MAX_PEERS_SEEN });
-                value = seen.to_value();
+        let (mut shown, mut sizes) = (Vec::new(), Vec::new());
+        for seen in all.into_iter().take(MAX_PEERS) {
+            let (whole, cut) = (seen.to_value(), seen.cut().to_value());
+            let Some(least) = size_below(&cut, left) else { break };
+            left -= least;
+            // in the place of what is cut
+            let more = size_below(&whole, MAX_PEERS_SEEN).map(|size| size.saturating_sub(least));
+            sizes.extend(more.map(|more| (more, shown.len())));
+            shown.push((whole, cut));
+        }
+        sizes.sort_unstable();
+        let mut fits = BTreeSet::new();
+        for (more, at) in sizes {
+            if let Some(rest) = left.checked_sub(more) {
+                left = rest;
+                fits.insert(at);
             }
-            left = left.saturating_sub(value.to_string().len());
-            value
-        };
-        all.into_iter().take(MAX_PEERS).map(shown).collect()
+        }
+        shown.into_iter().enumerate().map(|(at, (whole, cut))| if fits.contains(&at) { whole } else { cut }).collect()
+    }
+
+    /// The same without its documents, which are too large.
+    fn cut(&self) -> Self {
+        let url = self.endpoint.url(PRIVATE_PATH);
+        let private = SeenDocument::Failed(Failure::TooLarge { url, limit: MAX_PEERS_SEEN });
+        Self { public: SeenDocument::NotAsked, private, ..self.clone() }
+    }
+}
+
+/// How many bytes a value has where it is published: in a list of a document that is written with two spaces a level. `None`: more
+/// than the limit; it is not written out to be counted.
+fn size_below(value: &Value, limit: usize) -> Option<usize> {
+    let mut size = PublishedSize { bytes: 0, limit };
+    serde_json::to_writer_pretty(&mut size, value).ok()?;
+    // the comma and the newline after it, and its own place in the line
+    size.bytes.checked_add(2 + INDENT).filter(|bytes| *bytes <= limit)
+}
+
+/// Spaces before each line of an element of a list that is a field of a document.
+const INDENT: usize = 4;
+
+/// Counts bytes, each line with its [`INDENT`], up to a limit.
+struct PublishedSize {
+    bytes: usize,
+    limit: usize,
+}
+
+impl Write for PublishedSize {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let lines = bytes.split(|byte| *byte == b'\n').count().saturating_sub(1);
+        self.bytes = self.bytes.saturating_add(bytes.len()).saturating_add(lines.saturating_mul(INDENT));
+        if self.bytes > self.limit { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes.len()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -237,13 +301,70 @@ mod tests {
         assert_eq!(seen(SeenDocument::NotAsked).better(read.clone()), read);
         assert_eq!(read.clone().better(late.clone()), late);
         assert_eq!(late.clone().better(read.clone()), late);
-        let large = Value::from("x".repeat(400 * 1024));
-        let large = PeerSeen { public: SeenDocument::Read(json!({ "rootCA": large })), ..read };
-        let shown = PeerSeen::within_limit([large.clone(), large.clone(), late]);
-        assert!(Value::from(shown.clone()).to_string().len() < MAX_PEERS_SEEN + 2048);
-        let shown = PeerSeen::list(&shown);
-        assert_eq!(shown[0], large);
+        let of = |bytes: usize| {
+            let root = Value::from("x".repeat(bytes));
+            PeerSeen { public: SeenDocument::Read(json!({ "rootCA": root })), ..read.clone() }
+        };
+        let (large, small) = (of(400 * 1024), of(100 * 1024));
+        let shown = shown([large.clone(), large.clone(), small.clone(), late]);
+        assert_eq!((&shown[0], &shown[2]), (&large, &small));
         assert!(matches!(shown[1].private, SeenDocument::Failed(Failure::TooLarge { .. })));
-        assert!(shown[2].private.read().is_some(), "a small one beside it is shown");
+        assert!(shown[3].private.read().is_some(), "a small one beside it is shown");
+        // whoever sends much takes no one's place
+        let all: Vec<PeerSeen> = std::iter::once(of(620 * 1024)).chain((0..12).map(|_| of(50 * 1024))).collect();
+        let shown = self::shown(all);
+        assert!(shown[0].public.read().is_none());
+        assert!(shown[1..].iter().all(|seen| seen.public.read().is_some()));
+        // nor does a list of many
+        let all: Vec<PeerSeen> = (0..2000).map(|_| of(2000)).collect();
+        assert!(self::shown(all).iter().filter(|seen| seen.public.read().is_some()).count() > 50);
+    }
+
+    /// What is shown of these, which fits where it is published.
+    fn shown(all: impl IntoIterator<Item = PeerSeen>) -> Vec<PeerSeen> {
+        let shown = PeerSeen::within_limit(all);
+        let published = serde_json::to_string_pretty(&json!({ "peersSeen": shown })).unwrap();
+        assert!(published.len() <= MAX_PEERS_SEEN + 64, "{}", published.len());
+        PeerSeen::list(&shown)
+    }
+
+    /// Two bytes of a peer are many where they are written with two spaces a level, and no one reads what is larger.
+    #[test]
+    fn what_grows_by_its_levels_is_counted_as_it_is_published() {
+        let numbers = Value::from(vec![1; 100_000]);
+        let deep = (0..100).fold(Value::from(vec![1; 20_000]), |inner, _| Value::Array(vec![inner]));
+        let escaped = Value::from("\u{1}".repeat(150_000));
+        for more in [numbers, deep, escaped] {
+            let document = json!({ "clusterUUID": "a", "more": more });
+            let hostile = PeerSeen {
+                public: SeenDocument::of(document.to_string().as_bytes()).unwrap(),
+                ..seen(SeenDocument::NotAsked)
+            };
+            let shown = shown([hostile, seen(SeenDocument::NotAsked)]);
+            assert!(matches!(shown[0].private, SeenDocument::Failed(Failure::TooLarge { .. })));
+            assert!(shown[1].public.read().is_some());
+        }
+    }
+
+    /// A relay tells of its own reading, in a few words.
+    #[test]
+    fn a_failure_of_a_relay_is_its_own_and_short() {
+        let state = |state: Value| {
+            let mut value = seen(SeenDocument::NotAsked).to_value();
+            value["state"]["private"] = state;
+            PeerSeen::list(&[value]).remove(0).private
+        };
+        let unauthorized = json!({ "kind": "unauthorized", "url": "", "status": 401 });
+        for other in [
+            json!({ "kind": "through", "reader": "north", "failure": unauthorized }),
+            json!({ "kind": "readingsDiffer", "url": "", "field": "rootCA", "readings": [] }),
+            json!({ "kind": "fileMissing", "path": "keys/engine.key" }),
+            json!({ "kind": "fileUnreadable", "path": "keys/engine.key", "problem": "x" }),
+        ] {
+            assert_eq!(state(other), SeenDocument::NotAsked);
+        }
+        let fields: Vec<String> = (0..1000).map(|at| format!("{at}{}", "x".repeat(1000))).collect();
+        let SeenDocument::Failed(long) = state(json!({ "kind": "incomplete", "fields": fields })) else { panic!() };
+        assert!(long.to_string().chars().count() < 4000, "{long}");
     }
 }
