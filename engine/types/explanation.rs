@@ -89,6 +89,8 @@ codes! {
     FileUnreadable = "file-unreadable",
     /// This machine could not prepare the request.
     RequestNotPrepared = "request-not-prepared",
+    /// Several read the peer and read different documents.
+    ReadingsDiffer = "readings-differ",
 
     ["Accepting what was read"]
     /// The public document was not read.

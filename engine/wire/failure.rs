@@ -164,6 +164,34 @@ pub enum Failure {
         /// Why its relay could not.
         failure: Box<Self>,
     },
+    /// Two that read the peer were shown different documents, and nothing tells which of them is the peer's.
+    ReadingsDiffer {
+        /// What was read.
+        url: String,
+        /// The first field that differs, in the spelling of the document.
+        field: String,
+        /// Who read, and what.
+        readings: Vec<DifferentReading>,
+    },
+}
+
+/// A field as one of several read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DifferentReading {
+    /// The cluster whose relay read it; `None`: the engine itself.
+    pub reader: Option<ClusterName>,
+    /// The field's value, short.
+    pub value: String,
+}
+
+impl fmt::Display for DifferentReading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = shown(&self.value);
+        match &self.reader {
+            Some(reader) => write!(f, "the relay of `{reader}` reads {value}"),
+            None => write!(f, "the engine reads {value}"),
+        }
+    }
 }
 
 /// What is wrong with a server's certificate or its TLS.
@@ -297,6 +325,7 @@ impl Failure {
             Self::FileUnreadable { .. } => Code::FileUnreadable,
             Self::Client { .. } => Code::RequestNotPrepared,
             Self::Through { failure, .. } => failure.code(),
+            Self::ReadingsDiffer { .. } => Code::ReadingsDiffer,
         }
     }
 
@@ -344,6 +373,10 @@ impl Failure {
                     );
                 }
                 format!("the relay of `{reader}` could not read it: {}", failure.message())
+            }
+            Self::ReadingsDiffer { url, field, readings } => {
+                let readings: Vec<String> = readings.iter().map(ToString::to_string).collect();
+                format!("not everyone reads the same at {url}: of `{}`, {}", shown(field), readings.join(", and "))
             }
         }
     }
@@ -416,6 +449,10 @@ impl Failure {
             Self::FileMissing { .. } => "put the peer's document there",
             Self::FileUnreadable { .. } => "check that it is a file and that the engine may read it",
             Self::Client { .. } => "check `metadata.endpoint` and `metadata.ca`",
+            Self::ReadingsDiffer { .. } => {
+                "nothing of it is taken until all read the same, as they do a minute after a change; if it stays so, ask the cluster's \
+                 owner which is true, and distrust the network or the cluster of the other"
+            }
             Self::Through { reader, failure } => {
                 if matches!(**failure, Self::Unauthorized { .. }) {
                     return Some(format!("declare `{reader}` on its side; `engine invite` prints what that takes"));
@@ -467,7 +504,8 @@ impl Failure {
             | Self::ContentType { .. }
             | Self::Format { .. }
             | Self::FileUnreadable { .. }
-            | Self::Client { .. } => false,
+            | Self::Client { .. }
+            | Self::ReadingsDiffer { .. } => false,
         }
     }
 }

@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use isthmus::simulation::cluster::{Fleet, SimulatedCluster};
+use isthmus::types::address::Endpoint;
 use isthmus::types::certificate::parse_roots_any_time;
 use isthmus::types::name::Digest;
 use isthmus::wire::metadata::{
     Evidence, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Read, ReadState, Reported, RouteState,
 };
+use isthmus::wire::seen::{PeerSeen, SeenDocument};
+use serde_json::Value;
 use tokio::runtime::Handle;
 
 use super::checkout::Checkout;
@@ -28,6 +31,7 @@ pub(crate) struct Documents {
 pub(crate) struct LinksCheckout {
     pub(crate) checkout: Checkout,
     shown: Arc<Mutex<BTreeMap<&'static str, Documents>>>,
+    endpoints: BTreeMap<&'static str, Endpoint>,
     _peers: Vec<Peer>,
 }
 
@@ -45,7 +49,7 @@ impl LinksCheckout {
                 .to_owned();
         let ca = Ca::new("site");
         checkout.write("ca.pem", ca.pem.as_bytes());
-        let mut running = Vec::new();
+        let (mut running, mut endpoints) = (Vec::new(), BTreeMap::new());
         for (name, seed) in names.iter().copied().zip(1..) {
             let cluster = SimulatedCluster::new(name, &[seed; 32], &format!("203.0.113.{seed}")).unwrap();
             let (public, private) = (cluster.public(), cluster.private(&Fleet::default()));
@@ -61,6 +65,7 @@ impl LinksCheckout {
             };
             let peer = peers.block_on(Peer::start(&ca.serving(&["127.0.0.1"]), script));
             let port = peer.address.port();
+            endpoints.insert(name, format!("https://127.0.0.1:{port}/metadata").parse().unwrap());
             running.push(peer);
             spec += &format!(
                 "---\napiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {name}}}\nspec:\n  \
@@ -70,7 +75,7 @@ impl LinksCheckout {
             );
         }
         checkout.write("specs/mesh.yaml", spec.as_bytes());
-        Self { checkout, shown, _peers: running }
+        Self { checkout, shown, endpoints, _peers: running }
     }
 
     /// The same after its first run: links wait for what is live, and nothing is.
@@ -82,6 +87,29 @@ impl LinksCheckout {
 
     pub(crate) fn change<T>(&self, cluster: &str, change: impl FnOnce(&mut Documents) -> T) -> T {
         change(self.shown.lock().unwrap().get_mut(cluster).unwrap())
+    }
+
+    /// A cluster is another team's, and admits no key but those of clusters.
+    pub(crate) fn is_external(&self, cluster: &str) {
+        let components = format!("multicluster: {{image: example.com/engine, apiHost: api.{cluster}.example.com}}");
+        self.checkout.edit("specs/mesh.yaml", &components, "reconciler: external");
+        self.change(cluster, |shown| shown.admits = false);
+    }
+
+    /// The relay of a cluster reads another one, but for a change of its private document.
+    pub(crate) fn reads_metadata(&self, reader: &str, peer: &str, change: impl Fn(&mut Value)) {
+        let (public, private) = self.change(peer, |shown| (shown.public.clone(), shown.private.clone()));
+        let private = PrivateDocument { evidence: None, ..private };
+        let mut private = serde_json::from_str(&private.to_json()).unwrap();
+        change(&mut private);
+        let seen = PeerSeen {
+            endpoint: self.endpoints[peer].clone(),
+            cluster_uuid: Some(public.cluster_uuid.clone()),
+            public: SeenDocument::of(public.to_json().as_bytes()).unwrap(),
+            private: SeenDocument::Read(private),
+            age: 3,
+        };
+        self.change(reader, |shown| shown.private.peers_seen.push(seen.to_value()));
     }
 
     /// All that the links need is live.
