@@ -161,7 +161,7 @@ mod step {
     use std::collections::{BTreeMap, BTreeSet};
 
     use isthmus::model::lock::{Lock, Stage};
-    use isthmus::model::mesh::{EvidenceRule, Mesh, MeshConfigTarget};
+    use isthmus::model::mesh::{EvidenceRule, Mesh, MeshConfigTarget, Reconciler};
     use isthmus::model::needs::{Condition, NeedRow};
     use isthmus::pipeline::law::{Breach, BreachKind, LockRecord, ShownEvidence, Unseen, Used, step};
     use isthmus::pipeline::{Input, Program};
@@ -171,7 +171,8 @@ mod step {
     use isthmus::types::step::StepKind;
     use isthmus::types::time::Timestamp;
     use isthmus::wire::metadata::{
-        EveryRevision, Evidence, LiveNetwork, LiveRoute, Read, ReadState, Reported, RouteState, StandardMeshConfig,
+        CredentialUse, EveryRevision, Evidence, LiveNetwork, LiveRoute, Read, ReadState, Reported, RouteState,
+        StandardMeshConfig,
     };
 
     use crate::support::checkout::Checkout;
@@ -293,6 +294,12 @@ mod step {
                 version(lock, one, "1.31.1");
                 version(lock, other, "1.28.3");
             }
+        }
+
+        fn west_is_a_deckhouse(&mut self) {
+            let west = self.mesh.clusters.get_mut("west").unwrap();
+            (west.reconciler, west.evidence) = (Reconciler::Deckhouse, EvidenceRule::None);
+            self.shown.insert(name("west"), None);
         }
 
         fn breaches(&self) -> BTreeSet<BreachKind> {
@@ -435,6 +442,20 @@ mod step {
                     pair.of("east").mesh_config = Reported::Seen(hides);
                 }],
             ),
+            Condition::PeerReads => (
+                Unseen::Reading,
+                "west",
+                vec![
+                    |pair| {
+                        pair.west_is_a_deckhouse();
+                        pair.of("east").credentials = Reported::Seen(Vec::new());
+                    },
+                    |pair| {
+                        pair.west_is_a_deckhouse();
+                        JoinedPair::stage(&mut pair.before, "west", "east", Some(Stage::Joining));
+                    },
+                ],
+            ),
         };
         Some(row)
     }
@@ -450,6 +471,33 @@ mod step {
                 pair.lacks(what, cluster);
             }
         }
+    }
+
+    /// A Deckhouse shows no trust: it was seen to read, or no one can see that, or it had its time.
+    #[test]
+    fn a_deckhouse_is_read_once_it_reads() {
+        let pair = || {
+            let mut pair = JoinedPair::opens();
+            pair.west_is_a_deckhouse();
+            pair
+        };
+        assert_eq!(pair().breaches(), BTreeSet::new(), "east does not show who asks it");
+        let used = |last_used| {
+            let mut pair = pair();
+            let west = &pair.before.clusters["west"].public;
+            let one = CredentialUse { cluster_uuid: west.cluster_uuid.clone(), key_id: west.authn_key.id(), last_used };
+            pair.of("east").credentials = Reported::Seen(vec![one]);
+            pair
+        };
+        assert_eq!(used(Some(1)).breaches(), BTreeSet::new());
+        used(None).lacks(Unseen::Reading, "west");
+        let mut waited = used(None);
+        let settle = waited.mesh.clusters["west"].settle;
+        let link = waited.before.links.get_mut("east").unwrap().get_mut("west").unwrap();
+        link.since = Some(Timestamp::from_seconds(-settle.as_secs().cast_signed()));
+        assert_eq!(waited.breaches(), BTreeSet::new());
+        waited.before.links.get_mut("east").unwrap().get_mut("west").unwrap().since = Some(Timestamp::EPOCH);
+        waited.lacks(Unseen::Reading, "west");
     }
 
     /// A token is asked for from when the first link opens, and no longer where the Mesh states that: else relay and secret would

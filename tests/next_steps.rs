@@ -145,6 +145,8 @@ fn waits() -> Vec<LinkWait> {
         LinkWait::Sync { cluster: cluster(), synced: 3, wanted: 4 },
         LinkWait::Settle { reader: cluster(), until: Timestamp::EPOCH },
         LinkWait::OtherDirection { reader: west(), peer: cluster() },
+        LinkWait::PeerReads { peer: west(), reader: cluster(), until: None },
+        LinkWait::PeerReads { peer: west(), reader: cluster(), until: Some(Timestamp::EPOCH) },
     ];
     for object in [Withdrawn::Secret, Withdrawn::Route] {
         all.push(LinkWait::StillThere { object, peer: west(), reader: cluster() });
@@ -178,6 +180,7 @@ fn waits() -> Vec<LinkWait> {
             | LinkWait::MaybeThere { .. }
             | LinkWait::Sync { .. }
             | LinkWait::Settle { .. }
+            | LinkWait::PeerReads { .. }
             | LinkWait::OtherDirection { .. } => {}
         }
     }
@@ -332,6 +335,7 @@ fn what_breaks_the_law_names_its_next_step() {
         Unseen::RelayToken,
         Unseen::MeshConfig,
         Unseen::Address,
+        Unseen::Reading,
     ];
     let records =
         [LockRecord::Entry, LockRecord::Uuid, LockRecord::JoinedWith, LockRecord::Root(digest), LockRecord::Serial];
@@ -364,7 +368,8 @@ fn what_breaks_the_law_names_its_next_step() {
                 | Unseen::Prepared
                 | Unseen::RelayToken
                 | Unseen::MeshConfig
-                | Unseen::Address,
+                | Unseen::Address
+                | Unseen::Reading,
                 _,
             )
             | BreachKind::StillUsed(Used::Secret | Used::Route)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use isthmus::model::known::{KnownCluster, keep_what_links_rest_on};
 use isthmus::model::lock::{Lock, LockedLink, Stage};
-use isthmus::model::mesh::{EvidenceField, Mesh, MeshConfigTarget};
+use isthmus::model::mesh::{EvidenceField, EvidenceRule, Mesh, MeshConfigTarget, Reconciler};
 use isthmus::model::needs::{Condition, NeedRow};
 use isthmus::model::trust::{Approvals, TrustChange, Verdict};
 use isthmus::pipeline::accept::{
@@ -646,6 +646,14 @@ fn is_older(accepted: &mut Accepted, cluster: &str) {
     istio.version = Some("1.28.4".to_owned());
 }
 
+/// The same mesh in which a cluster is a Deckhouse.
+fn deckhouse(mesh: &Mesh, cluster: &str) -> Mesh {
+    let mut mesh = mesh.clone();
+    let cluster = mesh.clusters.get_mut(cluster).unwrap();
+    (cluster.reconciler, cluster.evidence) = (Reconciler::Deckhouse, EvidenceRule::None);
+    mesh
+}
+
 /// Takes one condition away.
 fn without(condition: Condition, mesh: &Mesh, accepted: &mut Accepted) {
     let (reader, peer) = match condition {
@@ -661,6 +669,10 @@ fn without(condition: Condition, mesh: &Mesh, accepted: &mut Accepted) {
             begun.spec.require_token = true;
             accepted.lock.clusters.get_mut("alfa").unwrap().joined_with = Some(begun);
             return shown(accepted).relay_token = Reported::Unknown("closed".to_owned());
+        }
+        // bravo is a Deckhouse, see `deckhouse`
+        Condition::PeerReads => {
+            return accepted.assessments.get_mut("bravo").unwrap().evidence = EvidenceState::NotPublished;
         }
         Condition::PeerDomainInReader => return is_older(accepted, "alfa"),
         Condition::ReaderDomainInPeer => return is_older(accepted, "bravo"),
@@ -680,6 +692,7 @@ fn without(condition: Condition, mesh: &Mesh, accepted: &mut Accepted) {
         | Condition::RelayCa
         | Condition::StandardNetworks
         | Condition::RelayToken
+        | Condition::PeerReads
         | Condition::PeerDomainInReader
         | Condition::ReaderDomainInPeer => {}
         Condition::ReaderEvidence => accepted.assessments.get_mut(reader).unwrap().evidence = unseen,
@@ -710,6 +723,7 @@ fn a_link_waits_for_each_condition_of_the_table_by_itself() {
     let mut reasons = BTreeSet::new();
     for condition in NeedRow::of(StepKind::RenderSecret).conditions() {
         let mut accepted = at_the_gate(&world, &mesh);
+        let mesh = if condition == Condition::PeerReads { deckhouse(&mesh, "bravo") } else { mesh.clone() };
         without(condition, &mesh, &mut accepted);
         let advanced = advance(&mesh, &accepted, &BTreeSet::new(), false, NOW);
         assert_eq!(advanced.lock.link(&reader, &peer).unwrap().stage, Stage::Joining, "{condition:?}");

@@ -149,6 +149,9 @@ pub enum Condition {
     PeerPrepared,
     /// No standard mesh configuration of the reader hides the roots that are written for it.
     RootsNotHidden,
+    /// A peer that is a Deckhouse, which shows nothing, reads the reader: it takes the reader's roots and its remote secret for it in
+    /// one go.
+    PeerReads,
 }
 
 impl NeedRow {
@@ -221,6 +224,7 @@ const SECRET: &[Need] = {
         sees(Condition::ReaderDomainInPeer, RenderTrust, Peer),
         sees_beyond(Condition::PeerPrepared, DiscoverProxy, Peer),
         sees(Condition::RootsNotHidden, DiscoverProxy, Own),
+        sees(Condition::PeerReads, ExchangeKeys, Peer),
     ]
 };
 

@@ -172,7 +172,7 @@ fn mesh() -> Value {
             "credentials": described(object(CREDENTIALS, &[], credentials), "how an istiod reads the apiservers of its peers"),
             "engineKeys": many(object(&["id", "publicKey"], &["id", "publicKey"], engine_key), "the engine's own keys; default: those of lock/mesh.yaml"),
             "requiredEngine": text(r"^[0-9]+\.[0-9]+$", "refuse other minor versions of the engine, for example \"0.1\""),
-            "settle": duration("1h", "how long each stage of leaving takes where no evidence can show that it is over"),
+            "settle": duration("1h", "how long each stage of leaving takes where no evidence can show that it is over, and how long a Deckhouse is waited for to read first"),
             "rootOverlap": duration("25h", "how long a root CA stays trusted after its cluster published it last; at least the longest life of its workloads' certificates"),
         }),
     )
@@ -252,7 +252,7 @@ fn cluster() -> Value {
             },
             "allow": described(object(&["apiHosts", "addresses"], &[], allow), "addresses that the cluster may publish; any other is a trust change"),
             "evidence": evidence(),
-            "settle": duration("1h", "how long each stage of leaving takes where no evidence can show that it is over; default: that of the Mesh"),
+            "settle": duration("1h", "how long each stage of leaving takes where no evidence can show that it is over, and how long a Deckhouse is waited for to read first; default: that of the Mesh"),
             "rootOverlap": duration("25h", "how long a root CA stays trusted after the cluster published it last; default: that of the Mesh"),
             "distrust": many(text(DIGEST, "SHA-256 of the DER of a root"), "root CAs that are trusted no longer, at once and whatever the cluster publishes"),
         }),

@@ -125,6 +125,8 @@ codes! {
     ClusterPaused = "cluster-paused",
     /// The link begins in this run.
     LinkBegins = "link-begins",
+    /// A Deckhouse, which does not show whom it trusts, is to be seen to read before it is read.
+    PeerReadsFirst = "peer-reads-first",
     /// A private document was never accepted.
     PrivateDocumentMissing = "private-document-missing",
     /// The relay has no CA yet.

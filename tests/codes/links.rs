@@ -66,6 +66,42 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "relays that are shown different documents of one peer",
+        codes: &[Code::ReadingsDiffer],
+        run: |peers| {
+            let site = LinksCheckout::of(peers, &["east", "north", "west"]);
+            site.is_external("west");
+            site.reads_metadata("east", "west", |_| ());
+            site.reads_metadata("north", "west", |private| private["apiHost"] = "evil.example.com".into());
+            let ran = site.checkout.engine(&["apply", "--create-keys", "--output", "json"]);
+            assert!(ran.code == 3 && ran.says("the relay of `north` reads evil.example.com"), "{ran}");
+            vec![ran]
+        },
+    },
+    Scenario {
+        name: "a Deckhouse, which does not show whom it trusts, before it reads",
+        codes: &[Code::PeerReadsFirst],
+        run: |peers| {
+            let site = LinksCheckout::new(peers);
+            site.is_external("west");
+            site.change("west", |shown| {
+                // what an exporter of ours has beside it
+                let own = &mut shown.public;
+                own.authn_keys.clear();
+                (own.mesh_id, own.trust_domain, own.cluster_domain, own.istio) = (None, None, None, None);
+                (own.serving_ca, own.relay_ca) = (None, None);
+            });
+            site.reads_metadata("east", "west", |_| ());
+            site.checkout.engine(&["apply", "--create-keys"]).done();
+            site.live();
+            let first = site.checkout.engine(PLAN);
+            site.checkout.engine(&["apply"]).done();
+            let asks = site.checkout.engine(PLAN);
+            assert!(asks.says("`west` to ask the api-proxy of `east`"), "{asks}");
+            vec![first, asks]
+        },
+    },
+    Scenario {
         name: "links whose objects are not live",
         codes: &[Code::RootCaNotLive, Code::NetworkNotLive, Code::RouteNotLive],
         run: |peers| vec![LinksCheckout::joining(peers).checkout.engine(PLAN)],

@@ -2,17 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use isthmus::cluster::fetch::{FetchLimits, Fetcher};
 use isthmus::model::keyring::{KeyProblem, Keyring};
+use isthmus::model::link::Link;
 use isthmus::model::lock::{Lock, Stage};
 use isthmus::model::trust::Approvals;
 use isthmus::pipeline::accept::accept;
+use isthmus::pipeline::advance::{LinkWait, Unproven};
 use isthmus::pipeline::observe::signer::EngineSigner;
 use isthmus::pipeline::observe::{Ask, Observation, Observed, PrivateReading, publics};
+use isthmus::pipeline::plan::graph::Graph;
 use isthmus::pipeline::seen;
 use isthmus::pipeline::{FactSource, Input, Program, Request, Run, Until};
 use isthmus::types::name::ClusterName;
+use isthmus::types::step::{StepId, StepKind};
+use isthmus::types::time::Timestamp;
 use isthmus::types::token::Scope;
 use isthmus::wire::failure::Failure;
 use isthmus::wire::metadata::{
@@ -88,6 +94,7 @@ pub(super) struct Runs {
     evidence: bool,
     /// When the api-proxy of east last saw a token of deck, seconds.
     used: Option<i64>,
+    now: Timestamp,
 }
 
 impl Runs {
@@ -97,7 +104,16 @@ impl Runs {
         if !evidence {
             text = text.replace("  istio: {standard", "  evidence: none\n  istio: {standard");
         }
-        Self { deck: deckhouse(|| NOW), ca, text, lock: BTreeMap::new(), named: None, evidence, used: None }
+        Self {
+            deck: deckhouse(|| NOW),
+            ca,
+            text,
+            lock: BTreeMap::new(),
+            named: None,
+            evidence,
+            used: Some(NOW.as_seconds() - 5),
+            now: NOW,
+        }
     }
 
     /// A run while deck shows this.
@@ -129,13 +145,13 @@ impl Runs {
         let asked = publics(&program.mesh, ask).await;
         let keyring = Keyring { engine: Err(KeyProblem::NoEngineKey) };
         let judged =
-            accept(&program.mesh, &program.lock, &asked.observed(), &Approvals::default(), &BTreeSet::new(), NOW);
+            accept(&program.mesh, &program.lock, &asked.observed(), &Approvals::default(), &BTreeSet::new(), self.now);
         let admitted =
             judged.assessments.iter().filter(|(_, assessment)| assessment.may_be_asked()).map(|(name, _)| name.clone());
-        let signer = EngineSigner { mesh: &program.mesh, lock: &judged.lock, keyring: &keyring, clock: &|| NOW };
+        let signer = EngineSigner { mesh: &program.mesh, lock: &judged.lock, keyring: &keyring, clock: &|| self.now };
         let observed = seen::take(&program.mesh, asked.privates(&admitted.collect(), &signer).await);
         let (request, facts) = (Request::default(), FactSource::Stored(observed));
-        let run = road::take(&program, &request, facts, Until::Rendered, &BTreeMap::new(), NOW);
+        let run = road::take(&program, &request, facts, Until::Rendered, &BTreeMap::new(), self.now);
         let accepted = run.decided.accepted.as_ref().unwrap();
         assert!(accepted.assessments.values().all(|one| !one.is_held_back()), "{shows:?}: {:?}", accepted.assessments);
         let files = run.decided.advanced.lock.to_files().unwrap();
@@ -184,10 +200,11 @@ async fn links_with_it_join_however_it_is_declared_and_stay_joined_when_it_falls
         for evidence in [true, false] {
             let stages = stages(declared, evidence, whole).await;
             let ours: Vec<LinkState> = stages.iter().map(|(ours, _)| *ours).collect();
-            // nothing is known; its public document; its private one; and what it shows to be live, which is nothing
+            // nothing is known; its public document; its private one, and its own link is joined; ours, once it is seen to read
             let joined = Some((Stage::Joined, true));
-            let third = if evidence { joining } else { joined };
-            assert_eq!(ours, [None, joining, third, joined, joined, joined], "{declared:?} {evidence}");
+            assert_eq!(ours, [None, joining, joining, joined, joined, joined], "{declared:?} {evidence}");
+            let theirs: Vec<Option<Stage>> = stages.iter().map(|(_, theirs)| theirs.map(|(stage, _)| stage)).collect();
+            assert_eq!(theirs[1..4], [Some(Stage::Joining), Some(Stage::Joined), Some(Stage::Joined)], "{declared:?}");
             // its own links are not ours to prove: the cluster itself writes their secrets
             assert_eq!(stages[5].1, Some((Stage::Joined, false)), "{declared:?} {evidence}");
         }
@@ -207,6 +224,58 @@ async fn a_link_with_it_waits_while_its_documents_are_empty_or_its_side_does_not
         let run = runs.run(Shows::Whole).await;
         assert!(run.decided.advanced.lock.clusters.get(&name("deck")).is_none_or(|deck| deck.private.is_none()));
     }
+}
+
+/// It shows no trust: so it reads first, and our side is joined last, when its token was seen here or `settle` is over.
+#[tokio::test]
+async fn our_link_to_it_is_joined_last() {
+    for declared in DeclaredAs::ALL {
+        let mut runs = Runs::new(declared, true);
+        runs.used = None;
+        let ours = |run: &Run| run.decided.advanced.lock.link(&name("east"), &name("deck")).cloned();
+        let waits = |run: &Run| {
+            let step = StepId::secret(&name("east"), &name("deck"));
+            run.decided.advanced.waits.get(&step).cloned().unwrap_or_default()
+        };
+        for _ in 0..3 {
+            runs.run(Shows::Whole).await;
+        }
+        let run = runs.run(Shows::Whole).await;
+        let until = Some(NOW + Duration::from_hours(1));
+        let reads = LinkWait::PeerReads { peer: name("deck"), reader: name("east"), until };
+        assert_eq!((ours(&run).unwrap().stage, waits(&run)), (Stage::Joining, vec![reads.clone()]), "{declared:?}");
+        // the time is counted from then on
+        runs.now = NOW + Duration::from_mins(59);
+        let run = runs.run(Shows::Whole).await;
+        assert_eq!(waits(&run), [reads], "{declared:?}");
+        let lock = runs.lock.clone();
+        runs.used = Some(runs.now.as_seconds() - 5);
+        let run = runs.run(Shows::Whole).await;
+        assert_eq!(ours(&run).map(|link| (link.stage, link.unproven)), Some((Stage::Joined, true)), "{declared:?}");
+        // or it never asks
+        (runs.lock, runs.used, runs.now) = (lock, None, NOW + Duration::from_mins(61));
+        let run = runs.run(Shows::Whole).await;
+        let moved = run.decided.advanced.moves[&Link::new(&name("east"), &name("deck"))].clone();
+        let warning = Unproven::NotSeenToRead { peer: name("deck"), reader: name("east") };
+        assert!(moved.unproven.contains(&warning) && moved.to == Some(Stage::Joined), "{declared:?}: {moved:?}");
+        assert_eq!(ours(&run).unwrap().since, None, "it is over");
+    }
+}
+
+/// The step that tells it who reads comes before the secret in the graph, and only where there is such a step.
+#[tokio::test]
+async fn the_graph_has_its_reading_before_ours() {
+    let mut runs = Runs::new(DeclaredAs::Deckhouse, true);
+    for _ in 0..2 {
+        runs.run(Shows::Whole).await;
+    }
+    let input =
+        Input { specs: vec![source("specs/mesh.yaml", runs.text.clone())], templates: vec![], lock: runs.lock.clone() };
+    let program = Program::load(&input, &|_| None).unwrap();
+    let graph = Graph::build(&program.mesh, &program.lock, None).unwrap();
+    let (shown, secret) =
+        (StepId::of(StepKind::ExchangeKeys, &name("deck")), StepId::secret(&name("east"), &name("deck")));
+    assert!(graph.edges().any(|edge| edge == (&shown, &secret)));
 }
 
 /// What its module takes for granted of everyone that reads it.

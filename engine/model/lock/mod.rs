@@ -332,7 +332,8 @@ pub struct LockedLink {
     pub stage: Stage,
     /// Its last move was made without evidence.
     pub unproven: bool,
-    /// When the stage began, of a link that leaves without evidence: its next move waits for `settle`.
+    /// Of a link whose next move waits for `settle`: when the stage of leaving began that no evidence shows to be over, or when
+    /// nothing but the peer's reading was left to wait for.
     pub since: Option<Timestamp>,
     /// The reader's serial at which it began to leave, or continued leaving; it stays while the link is begun again.
     pub closed: Option<u64>,

@@ -12,6 +12,7 @@ use crate::pipeline::advance::domains;
 use crate::pipeline::advance::reasons::{LinkWait, Unproven};
 use crate::types::name::ClusterName;
 use crate::types::step::StepKind;
+use crate::types::time::Timestamp;
 use crate::wire::metadata::{Evidence, Reported, RouteState};
 
 /// One end of a link.
@@ -37,6 +38,18 @@ pub(super) struct Gate<'a> {
     pub(super) peer: End<'a>,
     /// The standard mesh configuration of the reader hides what is written for it.
     pub(super) hides_our_roots: bool,
+    pub(super) back: BackLink,
+}
+
+/// The other direction, by which the peer reads the reader.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BackLink {
+    /// An earlier run joined it.
+    pub(super) is_joined: bool,
+    /// How long it is waited for that the peer is seen to read.
+    pub(super) until: Timestamp,
+    /// Whether that is over.
+    pub(super) is_settled: bool,
 }
 
 /// What the gate found.
@@ -99,6 +112,7 @@ impl Gate<'_> {
             (Condition::ReaderDomainInPeer, Some(_)) => peer.accepts(reader),
             (Condition::PeerPrepared, Some(_)) => peer.prepared(),
             (Condition::RootsNotHidden, Some(_)) => self.roots_not_hidden(),
+            (Condition::PeerReads, Some(_)) => self.peer_reads(),
         }
     }
 
@@ -107,6 +121,27 @@ impl Gate<'_> {
             return Ok(());
         }
         wait(LinkWait::HiddenRootCas { cluster: self.reader.name() })
+    }
+
+    /// A Deckhouse does not show whether it trusts the reader. Its istiod asks the reader's api-proxy with what its module gave it
+    /// together with that trust, so its link comes first, and its token is seen.
+    fn peer_reads(&self) -> GateResult {
+        let Self { reader, peer, back, .. } = self;
+        if !peer.known.is_deckhouse() || !matches!(peer.showing, Ok(None)) {
+            return Ok(());
+        }
+        let reads = |until| LinkWait::PeerReads { peer: peer.name(), reader: reader.name(), until };
+        if !back.is_joined {
+            return wait(reads(None));
+        }
+        // where no one can see it, its order is all that there is
+        let Some(Ok(used)) = reader.shown().map(|evidence| seen(&evidence.credentials)) else { return Ok(()) };
+        let is_seen = used.iter().any(|used| used.cluster_uuid == *peer.known.uuid() && used.last_used.is_some());
+        match (is_seen, back.is_settled) {
+            (true, _) => Ok(()),
+            (false, false) => wait(reads(Some(back.until))),
+            (false, true) => Err(Lack::Unproven(Unproven::NotSeenToRead { peer: peer.name(), reader: reader.name() })),
+        }
     }
 }
 

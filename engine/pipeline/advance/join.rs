@@ -5,7 +5,7 @@ use crate::model::lock::Stage;
 use crate::model::mesh::State;
 use crate::model::needs::NeedRow;
 use crate::pipeline::accept::{Assessment, hides_our_roots};
-use crate::pipeline::advance::gate::{End, Gate};
+use crate::pipeline::advance::gate::{BackLink, End, Gate};
 use crate::pipeline::advance::joined_with;
 use crate::pipeline::advance::links::Links;
 use crate::pipeline::advance::reasons::LinkWait;
@@ -93,12 +93,25 @@ impl<'a> Links<'a> {
         let Some((reader, peer)) = self.end(link).zip(self.end(&link.back())) else { return };
         let hides_our_roots =
             self.assessment(&link.reader).is_some_and(|assessment| hides_our_roots(reader.known.cluster, assessment));
-        let findings = Gate { reader, peer, hides_our_roots }.judge();
+        let back = self.back_link(link);
+        let findings = Gate { reader, peer, hides_our_roots, back }.judge();
         if !findings.waits.is_empty() {
+            if matches!(findings.waits[..], [LinkWait::PeerReads { until: Some(_), .. }]) {
+                self.begin_to_settle(link);
+            }
             self.wait(link, findings.waits);
             return;
         }
         self.set(link, Stage::Joined, findings.unproven);
+    }
+
+    fn back_link(&self, link: &Link) -> BackLink {
+        let Link { reader, peer } = link;
+        let lock = &self.accepted.lock;
+        let settle = self.mesh.clusters.get(peer).map(|peer| peer.settle).unwrap_or_default();
+        let until = lock.link(reader, peer).and_then(|link| link.since).unwrap_or(self.now) + settle;
+        let is_joined = lock.link(peer, reader).is_some_and(|back| back.stage == Stage::Joined);
+        BackLink { is_joined, until, is_settled: settle.is_zero() || until <= self.now }
     }
 
     fn end(&self, Link { reader, peer }: &Link) -> Option<End<'a>> {

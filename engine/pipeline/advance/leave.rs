@@ -233,9 +233,8 @@ impl Links<'_> {
 
     /// Keeps the stage. A link of an older lock, and one whose reader shows nothing since, begins to count the time now.
     fn stay(&mut self, link: &Link, reason: LinkWait) {
-        let links = self.advanced.lock.links.get_mut(&link.reader);
-        if let (LinkWait::Settle { .. }, Some(entry)) = (&reason, links.and_then(|links| links.get_mut(&link.peer))) {
-            entry.since.get_or_insert(self.now);
+        if matches!(reason, LinkWait::Settle { .. }) {
+            self.begin_to_settle(link);
         }
         self.wait(link, vec![reason]);
     }

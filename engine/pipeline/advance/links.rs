@@ -137,6 +137,14 @@ impl<'a> Links<'a> {
         }
     }
 
+    /// Counts the time that a link waits for `settle` from now on, unless it is counted already.
+    pub(super) fn begin_to_settle(&mut self, link: &Link) {
+        let links = self.advanced.lock.links.get_mut(&link.reader);
+        if let Some(entry) = links.and_then(|links| links.get_mut(&link.peer)) {
+            entry.since.get_or_insert(self.now);
+        }
+    }
+
     pub(super) fn wait(&mut self, link: &Link, reasons: Vec<LinkWait>) {
         self.advanced.waits.entry(link.secret()).or_default().extend(reasons);
     }

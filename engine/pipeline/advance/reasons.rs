@@ -120,6 +120,15 @@ pub enum LinkWait {
         /// When it is over.
         until: Timestamp,
     },
+    /// A Deckhouse that is to read first: its trust cannot be seen, and comes with its remote secret.
+    PeerReads {
+        /// The Deckhouse.
+        peer: ClusterName,
+        /// Whom it is to read.
+        reader: ClusterName,
+        /// How long it is waited for; `None`: its own link is not joined yet.
+        until: Option<Timestamp>,
+    },
     /// The other direction of the pair, which still reads.
     OtherDirection {
         /// Who reads in it.
@@ -181,6 +190,22 @@ pub(crate) fn standard_networks(cluster: &ClusterName, is_shown: bool) -> Explan
     Explanation::new(Code::EvidenceUnknown, message).hint(hint)
 }
 
+/// What is waited for of a Deckhouse that is to read first; it reads on after "waits for".
+fn reads_first(peer: &ClusterName, reader: &ClusterName, until: Option<Timestamp>) -> Explanation {
+    let explain = |message: String| Explanation::new(Code::PeerReadsFirst, message);
+    let Some(until) = until else {
+        return explain(format!("`{peer}` to read `{reader}` first: its own link is joined in this run"))
+            .hint(format!("sync what this run writes for `{peer}`, then run again"));
+    };
+    explain(format!(
+        "`{peer}` to ask the api-proxy of `{reader}`, which shows that it has taken what `{reader}` publishes, or {until}"
+    ))
+    .hint(format!(
+        "declare `{reader}` on its side, and see that it reaches the api-proxy there; `settle: 0s` in the Cluster of `{peer}`, or in the \
+         Mesh, joins at once"
+    ))
+}
+
 impl LinkWait {
     /// What the reason is called by machines.
     pub fn code(&self) -> Code {
@@ -207,6 +232,7 @@ impl LinkWait {
             Self::Sync { .. } => Code::NotSynced,
             Self::Settle { .. } => Code::Settling,
             Self::OtherDirection { .. } => Code::OtherDirectionStillThere,
+            Self::PeerReads { .. } => Code::PeerReadsFirst,
         }
     }
 
@@ -303,6 +329,7 @@ impl LinkWait {
                 explain(format!("{until}, since `{reader}` shows no evidence and `settle` is not over"))
                     .hint("`settle: 0s` in its Cluster continues at once")
             }
+            Self::PeerReads { peer, reader, until } => reads_first(peer, reader, *until),
             Self::OtherDirection { reader, peer } => explain(format!("`{reader}` to drop its link to `{peer}`"))
                 .hint(format!("step render-secret/{reader}/{peer} says what that waits for")),
         }
@@ -367,6 +394,8 @@ pub enum Unproven {
     NoEvidence { cluster: ClusterName },
     /// A cluster cannot show a field, and someone attests it.
     Attested { cluster: ClusterName, field: EvidenceField },
+    /// A Deckhouse that is read was not seen to read, in the time that was waited for it.
+    NotSeenToRead { peer: ClusterName, reader: ClusterName },
     /// The cluster is gone: an accepted other one answers in its place.
     Rebuilt { cluster: ClusterName },
     /// The cluster is gone, by its spec.
@@ -379,6 +408,9 @@ impl fmt::Display for Unproven {
             Self::NoEvidence { cluster } => write!(f, "`{cluster}` publishes no evidence"),
             Self::Attested { cluster, field } => {
                 write!(f, "`{cluster}` does not show `{field}`, and its spec attests it")
+            }
+            Self::NotSeenToRead { peer, reader } => {
+                write!(f, "`{peer}` was not seen to ask the api-proxy of `{reader}`, and may not trust its root CA yet")
             }
             Self::Rebuilt { cluster } => {
                 write!(f, "`{cluster}` was rebuilt, and the old one cannot show what it holds")

@@ -75,6 +75,8 @@ pub enum Unseen {
     MeshConfig,
     /// Where the peer is.
     Address,
+    /// A Deckhouse that reads the other end before it is read.
+    Reading,
 }
 
 /// What may still be used.
@@ -131,6 +133,7 @@ impl Unseen {
             Self::RelayToken => format!("that istiod of `{cluster}` has the token for which its relay asks"),
             Self::MeshConfig => format!("that no standard mesh configuration of `{cluster}` hides ours"),
             Self::Address => format!("where `{cluster}` is reached"),
+            Self::Reading => format!("that `{cluster}`, which shows nothing of its trust, reads the other end"),
         }
     }
 }

@@ -143,6 +143,7 @@ impl<'a> JudgedStep<'a> {
             (Unseen::Domain, reader, self.accepts(reader, own_record, record, link)),
             (Unseen::Domain, peer, self.accepts(peer, record, own_record, &link.back())),
             (Unseen::Prepared, peer, self.is_prepared(peer)),
+            (Unseen::Reading, peer, self.reads_first(reader, (peer, other), link)),
         ];
         answers.into_iter().find(|(_, _, is_seen)| !is_seen).map(|(what, of, _)| (what, of.name.clone()))
     }
@@ -202,6 +203,29 @@ impl<'a> JudgedStep<'a> {
         }
         let istio = self.after.clusters.get(&cluster.name).and_then(|locked| locked.public.istio.as_ref());
         istio.and_then(IstioFacts::release).map_or(stated == Some(false), |release| release >= (1, 29))
+    }
+
+    /// A Deckhouse shows no trust: its own link was joined in an earlier run, and the reader's api-proxy saw its token or it had time.
+    fn reads_first(&self, reader: &Cluster, (peer, entry): (&Cluster, &LockedCluster), link: &Link) -> bool {
+        let is_silent = self.published(peer).is_none_or(|published| published.evidence.is_none());
+        let is_deckhouse = match peer.reconciler {
+            Reconciler::Deckhouse => true,
+            Reconciler::External => entry.public.is_of_deckhouse(),
+            Reconciler::Rendered => false,
+        };
+        if !is_deckhouse || !is_silent {
+            return true;
+        }
+        let back = self.before.link(&link.peer, &link.reader);
+        if back.is_none_or(|back| back.stage != Stage::Joined) {
+            return false;
+        }
+        let shown = self.published(reader).and_then(|published| published.evidence);
+        let Some(Reported::Seen(used)) = shown.map(|evidence| &evidence.credentials) else { return true };
+        let since = self.before.link(&link.reader, &link.peer).and_then(|link| link.since);
+        used.iter().any(|used| used.cluster_uuid == entry.public.cluster_uuid && used.last_used.is_some())
+            || peer.settle.is_zero()
+            || since.is_some_and(|since| since + peer.settle <= self.now)
     }
 
     /// The networks of its standard configuration are known, and ours take them up; or they were replaced before.
