@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::cluster::tls;
 
 /// Most bytes of an answer that are read.
-const MAX_ANSWER: usize = 1024 * 1024;
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
 /// Longest time of a question that is no watch.
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -21,6 +21,8 @@ use crate::wire::metadata::{FEDERATION_PATH, PRIVATE_PATH, PUBLIC_PATH, PrivateD
 const DECKHOUSE: &str = "Deckhouse modules/110-istio, metadata-exporter";
 const ENGINE: &str = "docs/roles.md";
 const BUNDLE_PATH: &str = "public/spiffe-bundle-endpoint";
+/// Bytes of `Authorization` that every server reads.
+const SHORT_HEADER: usize = 4096;
 /// Why the rules of tokens are skipped.
 pub(super) const NO_KEY: &str = "it needs --key and --as, of a cluster that the server admits";
 
@@ -243,8 +245,11 @@ pub(super) async fn judge_tokens(
         let answer = ask(with_authorization(&case.values)).await;
         let wanted = if case.is_good { 200 } else { 401 };
         bodies.extend(answer.as_ref().ok().filter(|answer| answer.status == 401).map(|answer| answer.body.clone()));
+        // a server may refuse a header for its length before it reads what is in it
+        let is_too_long = case.values.iter().map(String::len).sum::<usize>() > SHORT_HEADER;
         let outcome = match &answer {
             Ok(answer) if answer.status == wanted => Ok(()),
+            Ok(answer) if is_too_long && answer.status == 431 => Ok(()),
             other => differs(&wanted.to_string(), &shown(other)),
         };
         let rule = format!("token-{}", case.name);

@@ -1,7 +1,5 @@
 //! The rules of an api-proxy.
 
-use std::time::{Duration, Instant};
-
 use http::{HeaderMap, HeaderValue, Method};
 use serde_json::Value;
 
@@ -11,6 +9,7 @@ use crate::conformance::exporter::{
 };
 use crate::conformance::report::ConformanceReport;
 use crate::conformance::tokens::TokenOrigin;
+use crate::conformance::watches;
 use crate::types::name::ClusterUuid;
 use crate::types::time::Timestamp;
 use crate::types::token::Scope;
@@ -18,8 +17,6 @@ use crate::types::token::Scope;
 const DECKHOUSE: &str = "Deckhouse modules/110-istio, api-proxy";
 const ISTIO: &str = "Istio pkg/kube/multicluster: what istiod asks of a remote cluster";
 const ENGINE: &str = "docs/roles.md";
-/// How long a watch is asked to last, and how long it may take to end then.
-const WATCH: (u64, Duration) = (2, Duration::from_secs(20));
 
 /// Requests that no peer makes, and that are to be refused.
 const REFUSED: &[(&str, Method, &str)] = &[
@@ -90,7 +87,7 @@ pub async fn judge(
         true,
         is_empty,
     );
-    watches(client, &mut report, &good).await;
+    watches::judge(client, &mut report, &origin).await;
     let ask = async |headers| client.ask(Method::GET, "api", headers).await;
     judge_tokens(&mut report, origin().cases(Scope::Api), ask).await;
     report
@@ -100,35 +97,4 @@ fn kind(answer: Result<Value, (String, String)>, wanted: &str) -> Result<(), (St
     let answer = answer?;
     let found = answer.get("kind").and_then(Value::as_str).unwrap_or("no kind");
     if found == wanted { Ok(()) } else { differs(wanted, found) }
-}
-
-/// A list, and a watch from it that ends when it was asked to.
-async fn watches(client: &BareClient, report: &mut ConformanceReport, good: &(dyn Fn() -> HeaderMap + Sync)) {
-    let list = json_of(&client.ask(Method::GET, "api/v1/services?limit=500", good()).await);
-    let version =
-        |list: &Value| list.pointer("/metadata/resourceVersion").and_then(Value::as_str).map(ToOwned::to_owned);
-    let version = list.as_ref().ok().and_then(version);
-    let has_version = list
-        .and_then(|_| version.clone().map(|_| ()).ok_or_else(|| ("a resourceVersion".to_owned(), "none".to_owned())));
-    report.rule(("list", "a list of Services is answered, with the version to watch from", ISTIO), false, has_version);
-    let version = version.unwrap_or_default();
-    let (seconds, patience) = WATCH;
-    let path = format!(
-        "api/v1/services?watch=true&allowWatchBookmarks=true&timeoutSeconds={seconds}&resourceVersion={version}"
-    );
-    let begun = Instant::now();
-    let answer = client.ask_within(patience, Method::GET, &path, good()).await;
-    let lasted = begun.elapsed();
-    let ends = match &answer {
-        Ok(answer) if answer.status == 200 && answer.ended && lasted >= Duration::from_secs(1) => Ok(()),
-        Ok(answer) if answer.status == 200 && answer.ended => differs("a watch that lasts", "one that ends at once"),
-        Ok(answer) if answer.status == 200 => differs("an end after its time", "none"),
-        other => differs("200", &shown(other)),
-    };
-    report.rule(("watch-ends", "a watch lasts for its time, and ends then", ISTIO), false, ends);
-    let events = answer.map(|answer| answer.body).unwrap_or_default();
-    let is_event = |line: &[u8]| serde_json::from_slice::<Value>(line).is_ok_and(|event| event.get("type").is_some());
-    let are_whole = events.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).all(is_event);
-    let are_whole = if are_whole { Ok(()) } else { differs("events, one a line", "a part of one") };
-    report.rule(("watch-whole-events", "a watch ends between two events, and not within one", ISTIO), false, are_whole);
 }

@@ -73,6 +73,15 @@ impl TokenOrigin<'_> {
         }
     }
 
+    /// `Authorization` with a good token that ends so many seconds from now.
+    pub(super) fn ending_in(&self, scope: Scope, seconds: i64) -> String {
+        // cases are numbered from 0
+        let mut parts = self.good(scope, usize::MAX);
+        let end = (self.now.as_seconds() + seconds).to_string();
+        parts.claims.iter_mut().filter(|(name, _)| *name == "exp").for_each(|(_, value)| value.clone_from(&end));
+        format!("Bearer {}", self.signed(&parts))
+    }
+
     fn signed(&self, parts: &TokenParts) -> String {
         self.signed_over(&parts.header, &parts.payload())
     }
