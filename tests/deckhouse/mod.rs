@@ -1,29 +1,22 @@
 //! Living with Deckhouse: both directions against a scripted peer that behaves as its binaries do.
 
 mod conformance;
+mod disagreement;
+mod east;
 mod reader;
 mod stages;
 mod through;
+mod watches;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use isthmus::cluster::access::Access;
 use isthmus::roles::exporter::reasons::DocumentError;
-use isthmus::roles::exporter::{Exporter, Gathered, Published};
-use isthmus::roles::proxy::Proxy;
-use isthmus::roles::proxy::audit::AuditLog;
-use isthmus::roles::proxy::audit::AuditTarget;
-use isthmus::roles::relay;
+use isthmus::roles::exporter::{Exporter, Published};
 use isthmus::roles::relay::RelayOptions;
-use isthmus::roles::role::{Role, StopSignal};
-use isthmus::server::limits::RoleLimits;
-use isthmus::server::telemetry::{Metrics, Readiness};
-use isthmus::server::{Bound, Certificates, Running, ServerLimits};
-use isthmus::types::key::{PrivateKey, PublicKey};
+use isthmus::types::key::PrivateKey;
 use isthmus::types::name::ClusterName;
 use isthmus::types::time::Timestamp;
 use isthmus::types::token::{self, Claims, ISSUER, MAX_DECKHOUSE_API_LIFETIME, Scope};
@@ -31,11 +24,11 @@ use isthmus::wire::metadata::{AuthnKey, PrivateDocument, PublicDocument, Reading
 use isthmus::wire::peers::{PEERS_VERSION, PeerEntry, PeersFile};
 use serde_json::{Value, json};
 
-use crate::support::apiserver::{Apiserver, Asked, json_answer};
+use self::east::{EastProxy, EastProxyOptions, EastRelay, published, served};
+use crate::support::apiserver::{Asked, json_answer};
 use crate::support::checkout::Checkout;
 use crate::support::deckhouse::{Deckhouse, NAMESPACE, PeerCache, Shows, get, serve};
 use crate::support::environment::TestEnvironment;
-use crate::support::objects::ObjectServer as Objects;
 use crate::support::peer::Ca;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
@@ -100,15 +93,6 @@ fn publish(exporter: &Exporter, published: Published) {
     assert!(exporter.change(|current| *current = published));
 }
 
-/// One of our handlers behind TLS.
-async fn served<H: isthmus::server::Handler>(ca: &Ca, handler: Arc<H>) -> (Running, SocketAddr) {
-    let serving = ca.serving(&["127.0.0.1"]);
-    let certificates = Certificates::from_pem(&serving.chain, &serving.key).unwrap();
-    let bound = Bound::to("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let address = bound.address();
-    (bound.serve(&certificates, ServerLimits::default(), handler), address)
-}
-
 // ---------------------------------------------------------------- it reads us
 
 #[tokio::test]
@@ -119,14 +103,7 @@ async fn it_reads_our_exporter_each_minute() {
         move || Timestamp::from_seconds(clock.load(Ordering::SeqCst))
     };
     let deck = deckhouse(now(&clock));
-    let whole = Published {
-        cluster_uuid: Some(east_public().cluster_uuid),
-        public: Ok(east_public()),
-        private: Ok(east_private()),
-        evidence: Gathered::Nothing,
-        peers: Ok(peers(&deck, None)),
-        sequence: 1,
-    };
+    let whole = published(&deck);
     let ca = Ca::new("east");
     let exporter = Arc::new(Exporter::new("/metadata", whole.clone(), now(&clock)));
     let (_running, address) = served(&ca, exporter.clone()).await;
@@ -312,64 +289,21 @@ async fn the_engine_waits_for_it_and_takes_nothing_empty_for_a_change() {
 
 // ---------------------------------------------------------------- it asks our api-proxy, and our relay asks its
 
-/// A role in a cluster of ours.
-fn role(access: Access) -> (Role, StopSignal) {
-    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-    let (stop, stopping) = StopSignal::new();
-    let role = Role {
-        namespace: "istio-system".parse().unwrap(),
-        limits: RoleLimits::of_proxy(),
-        access,
-        metrics: Metrics::new(),
-        health: Readiness::default(),
-        stopping,
-        tls: None,
-        pages: isthmus::roles::role::RolePages::default(),
-        behind_proxy: false,
-    };
-    (role, stop)
-}
-
-async fn until_ready(health: &Readiness) {
-    for _ in 0..200 {
-        if health.is_ready() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("{:?}", health.failing());
-}
-
 /// Our api-proxy in a cluster whose `peers.json` gives deck this lifetime: answers, and what the apiserver was asked.
 async fn ask_proxy(deck: &Deckhouse, lifetime: Option<Duration>, paths: &[&str]) -> (Vec<(u16, Value)>, Vec<Asked>) {
-    let apiserver = Apiserver::start(|asked| {
-        let own = asked.headers.get("impersonate-user").is_none();
+    let options = EastProxyOptions { lifetime, behind_proxy: false, clock: || NOW };
+    let proxy = EastProxy::start(deck, options, |asked| {
         let kind = if asked.path == "/api" { "APIVersions" } else { "List" };
-        let list = json!({ "kind": kind, "apiVersion": "v1", "metadata": {}, "items": [] });
-        (!own).then(|| json_answer(200, &list))
+        json_answer(200, &json!({ "kind": kind, "apiVersion": "v1", "metadata": {}, "items": [] }))
     })
     .await;
-    let identity = json!({ "version": 1, "clusterUUID": east_uuid(), "keys": [], "trustDomain": "cluster.local" });
-    apiserver.config_map("istio-system", "isthmus-identity", Some(("identity.json", &identity.to_string())));
-    let peers = serde_json::to_string(&peers(deck, lifetime)).unwrap();
-    apiserver.config_map("istio-system", "isthmus-peers", Some(("peers.json", &peers)));
-    let folder = tempfile::tempdir().unwrap();
-    let token_file = folder.path().join("token");
-    std::fs::write(&token_file, "the role's own").unwrap();
-    let (role, _stop) = role(apiserver.access(&token_file));
-    let audit = AuditLog::open(&AuditTarget::File(folder.path().join("audit.log"))).unwrap();
-    let clock = Arc::new(|| jiff::Timestamp::from_second(NOW.as_seconds()).unwrap());
-    let proxy = Arc::new(Proxy::new(&role, audit, None, clock).unwrap());
-    until_ready(&role.health).await;
-    let ca = Ca::new("east");
-    let (_proxy, address) = served(&ca, proxy).await;
     let token = deck.token(&east_uuid(), "api");
     let mut answers = Vec::new();
     for path in paths {
-        let (status, body) = get(address, &ca.pem, path, Some(&token)).await;
+        let (status, body) = get(proxy.address, &proxy.ca.pem, path, Some(&token)).await;
         answers.push((status, serde_json::from_slice(&body).unwrap_or_default()));
     }
-    (answers, apiserver.asked())
+    (answers, proxy.apiserver.asked())
 }
 
 #[tokio::test]
@@ -411,23 +345,11 @@ async fn our_relay_answers_empty_where_its_api_proxy_refuses() {
         "clusterID": "deck", "clusterUUID": DECK, "apiHost": api_proxy.address.to_string(), "apiCA": deck_ca.pem,
         "allow": ["127.0.0.0/8"],
     }] });
-    let apiserver = Objects::start().await;
-    for name in ["kube-system", "istio-system"] {
-        apiserver.put("/api/v1/namespaces", json!({ "metadata": { "name": name, "uid": east_uuid() } }));
-    }
-    let file = json!({ "routes.json": routes.to_string() });
-    apiserver.put(CONFIG_MAPS, json!({ "metadata": { "name": "isthmus-routes" }, "data": file }));
-    let (role, _stop) = role(apiserver.access());
-    let health = role.health.clone();
-    let service = relay::start(role, RelayOptions::default()).await.unwrap();
-    until_ready(&health).await;
-    // what our exporter would publish as `authnKeyPub`, deck learns within a minute
-    let identity = apiserver.get(CONFIG_MAPS, "isthmus-identity").unwrap();
-    let identity: Value = serde_json::from_str(identity["data"]["identity.json"].as_str().unwrap()).unwrap();
-    let key = PublicKey::from_pem(identity["keys"][0]["pem"].as_str().unwrap()).unwrap();
-    deck.known.lock().unwrap().insert(east_uuid(), key);
+    let relay = EastRelay::start(RelayOptions::default()).await;
+    relay.routes(&routes.to_string());
+    deck.known.lock().unwrap().insert(east_uuid(), relay.key.clone());
     let ca = Ca::new("east");
-    let (_relay, address) = served(&ca, service.handler).await;
+    let (_relay, address) = served(&ca, relay.handler.clone()).await;
     let ask = async |path: &str| {
         let (status, body) = get(address, &ca.pem, &format!("/to/deck{path}"), None).await;
         (status, serde_json::from_slice::<Value>(&body).unwrap())
@@ -459,27 +381,12 @@ async fn our_relay_answers_empty_where_its_api_proxy_refuses() {
 async fn what_a_trusted_proxy_adds_is_dropped_and_refused_from_anyone_else() {
     let deck = deckhouse(|| NOW);
     for behind_proxy in [false, true] {
-        let apiserver = Apiserver::start(|asked| {
+        let options = EastProxyOptions { lifetime: Some(MAX_DECKHOUSE_API_LIFETIME), behind_proxy, clock: || NOW };
+        let EastProxy { ca, address, .. } = &EastProxy::start(&deck, options, |asked| {
             assert!(!asked.headers.contains_key("x-forwarded-for"));
-            let own = asked.headers.get("impersonate-user").is_none();
-            (!own).then(|| json_answer(200, &json!({ "kind": "APIVersions" })))
+            json_answer(200, &json!({ "kind": "APIVersions" }))
         })
         .await;
-        let identity = json!({ "version": 1, "clusterUUID": east_uuid(), "keys": [], "trustDomain": "cluster.local" });
-        apiserver.config_map("istio-system", "isthmus-identity", Some(("identity.json", &identity.to_string())));
-        let peers = serde_json::to_string(&peers(&deck, Some(MAX_DECKHOUSE_API_LIFETIME))).unwrap();
-        apiserver.config_map("istio-system", "isthmus-peers", Some(("peers.json", &peers)));
-        let folder = tempfile::tempdir().unwrap();
-        let token_file = folder.path().join("token");
-        std::fs::write(&token_file, "the role's own").unwrap();
-        let (role, _stop) = role(apiserver.access(&token_file));
-        let role = Role { behind_proxy, ..role };
-        let audit = AuditLog::open(&AuditTarget::File(folder.path().join("audit.log"))).unwrap();
-        let clock = Arc::new(|| jiff::Timestamp::from_second(NOW.as_seconds()).unwrap());
-        let proxy = Arc::new(Proxy::new(&role, audit, None, clock).unwrap());
-        until_ready(&role.health).await;
-        let ca = Ca::new("east");
-        let (_proxy, address) = served(&ca, proxy).await;
         let token = deck.token(&east_uuid(), "api");
         let certificate = reqwest::Certificate::from_pem(ca.pem.as_bytes()).unwrap();
         let client = reqwest::Client::builder().tls_certs_only([certificate]).build().unwrap();

@@ -2,53 +2,22 @@
 
 use std::time::{Duration, Instant};
 
-use isthmus::roles::relay::{self, RelayOptions};
-use isthmus::roles::role::{RolePages, StopSignal};
-use isthmus::types::key::PublicKey;
+use isthmus::roles::relay::RelayOptions;
 use isthmus::wire::failure::Failure;
-use isthmus::wire::seen::{PEERS_SEEN_PATH, PeerSeen, SeenDocument};
+use isthmus::wire::seen::{PeerSeen, SeenDocument};
 use serde_json::{Value, json};
 
-use super::{CONFIG_MAPS, DECK, deckhouse, east_uuid, role, unix_time, until_ready};
+use super::east::EastRelay;
+use super::{DECK, deckhouse, east_uuid, unix_time};
 use crate::support::deckhouse::{Shows, serve};
-use crate::support::objects::ObjectServer;
 use crate::support::peer::{Ca, answer};
 
 const OTHER: &str = "11111111-3a1e-4a43-8f0e-55d2f0c9b7aa";
 
-/// A relay of east with the metadata of these peers in its routes.
-struct ReadingRelay {
-    apiserver: ObjectServer,
-    pages: RolePages,
-    key: PublicKey,
-    _service: Box<dyn Send>,
-    _stop: StopSignal,
-}
-
-impl ReadingRelay {
-    async fn new(options: RelayOptions) -> Self {
-        let apiserver = ObjectServer::start().await;
-        for name in ["kube-system", "istio-system"] {
-            apiserver.put("/api/v1/namespaces", json!({ "metadata": { "name": name, "uid": east_uuid() } }));
-        }
-        let (role, stop) = role(apiserver.access());
-        let (health, pages) = (role.health.clone(), role.pages.clone());
-        let service = relay::start(role, options).await.unwrap();
-        until_ready(&health).await;
-        let identity = apiserver.get(CONFIG_MAPS, "isthmus-identity").unwrap();
-        let identity: Value = serde_json::from_str(identity["data"]["identity.json"].as_str().unwrap()).unwrap();
-        let key = PublicKey::from_pem(identity["keys"][0]["pem"].as_str().unwrap()).unwrap();
-        Self { apiserver, pages, key, _service: Box::new(std::sync::Mutex::new(service)), _stop: stop }
-    }
-
+impl EastRelay {
     fn wants(&self, metadata: &Value) {
         let routes = json!({ "version": 1, "clusterUUID": east_uuid(), "metadata": metadata, "routes": [] });
-        let data = json!({ "routes.json": routes.to_string() });
-        self.apiserver.put(CONFIG_MAPS, json!({ "metadata": { "name": "isthmus-routes" }, "data": data }));
-    }
-
-    fn seen(&self) -> Vec<PeerSeen> {
-        PeerSeen::answer(&self.pages.at(PEERS_SEEN_PATH).unwrap().body).unwrap()
+        self.routes(&routes.to_string());
     }
 
     async fn until(&self, what: &str, holds: impl Fn(&[PeerSeen]) -> bool) -> Vec<PeerSeen> {
@@ -68,7 +37,7 @@ impl ReadingRelay {
 async fn it_reads_what_its_routes_name_and_makes_a_token_for_the_named_uuid_alone() {
     let (deck, ca) = (deckhouse(unix_time), Ca::new("deck"));
     let exporter = serve(&ca, deck.exporter()).await;
-    let relay = ReadingRelay::new(RelayOptions::default()).await;
+    let relay = EastRelay::start(RelayOptions::default()).await;
     deck.known.lock().unwrap().insert(east_uuid(), relay.key.clone());
     assert_eq!(relay.seen(), [], "nothing is named");
     let endpoint = format!("https://{}/metadata", exporter.address);
@@ -101,7 +70,7 @@ async fn what_it_could_not_read_is_a_reason_and_no_document() {
     let (deck, ca) = (deckhouse(unix_time), Ca::new("deck"));
     let exporter = serve(&ca, deck.exporter()).await;
     let elsewhere = serve(&ca, |_| answer("302 Found", "location: https://169.254.169.254/\r\n", "")).await;
-    let relay = ReadingRelay::new(RelayOptions::default()).await;
+    let relay = EastRelay::start(RelayOptions::default()).await;
     let peer = |address: std::net::SocketAddr, allow: &str| json!({ "endpoint": format!("https://{address}/metadata"), "clusterUUID": DECK, "ca": ca.pem, "allow": [allow] });
     relay.wants(&json!([peer(exporter.address, "127.0.0.0/8"), peer(elsewhere.address, "127.0.0.0/8")]));
     let seen = relay.until("both", |seen| seen.len() == 2).await;
@@ -125,7 +94,7 @@ async fn what_it_could_not_read_is_a_reason_and_no_document() {
 #[tokio::test]
 async fn addresses_of_its_own_cluster_are_dialled_only_where_an_inside_one_is_allowed_by_name() {
     let cluster_cidrs = vec!["10.0.0.0/8".parse().unwrap()];
-    let relay = ReadingRelay::new(RelayOptions { cluster_cidrs, ..RelayOptions::default() }).await;
+    let relay = EastRelay::start(RelayOptions { cluster_cidrs, ..RelayOptions::default() }).await;
     let peer = |host: &str, allow: &[&str]| json!({ "endpoint": format!("https://{host}/metadata"), "allow": allow });
     relay.wants(&json!([
         peer("10.96.0.1", &[]),

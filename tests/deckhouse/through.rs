@@ -1,43 +1,35 @@
 //! A checkout without keys of clusters joins a Deckhouse: the relay of east reads it, east's exporter shows it, the binary judges it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use isthmus::roles::exporter::{CollectedEvidence, Exporter, Gathered, Published};
-use isthmus::roles::relay::{self, RelayOptions};
-use isthmus::roles::role::{RolePages, StopSignal};
+use isthmus::roles::relay::RelayOptions;
+use isthmus::server::Running;
 use isthmus::types::certificate::parse_roots_any_time;
-use isthmus::types::key::PublicKey;
 use isthmus::wire::metadata::{
-    AuthnKey, Evidence, LiveNetwork, LiveRoute, PublicDocument, Reported, RouteState, StandardMeshConfig,
+    AuthnKey, CredentialUse, Evidence, LiveNetwork, LiveRoute, PublicDocument, Reported, RouteState, StandardMeshConfig,
 };
 use isthmus::wire::peers::PeersFile;
-use isthmus::wire::seen::{PEERS_SEEN_PATH, PeerSeen};
+use isthmus::wire::seen::PeerSeen;
 use serde_json::{Value, json};
 
-use super::{
-    CONFIG_MAPS, DECK, DeclaredAs, deckhouse, east_private, east_public, east_uuid, role, served, spec, unix_time,
-    until_ready,
-};
+use super::east::{EastRelay, published, served};
+use super::{DECK, DeclaredAs, deckhouse, east_private, east_public, east_uuid, spec, unix_time};
 use crate::support::checkout::Checkout;
 use crate::support::deckhouse::{Deckhouse, serve};
 use crate::support::environment::TestEnvironment;
-use crate::support::objects::ObjectServer;
 use crate::support::peer::{Ca, Peer};
 
 /// East as it runs, and deck, which only east can open.
 struct ThroughWorld {
     checkout: Checkout,
-    apiserver: ObjectServer,
-    pages: RolePages,
+    relay: EastRelay,
     exporter: Arc<Exporter>,
     deck: Arc<Deckhouse>,
     deck_exporter: Peer,
-    relay_ca: String,
-    relay_key: PublicKey,
-    _running: Box<dyn Send>,
-    _stop: StopSignal,
+    _running: Running,
 }
 
 impl ThroughWorld {
@@ -45,21 +37,10 @@ impl ThroughWorld {
         let deck = deckhouse(unix_time);
         let deck_ca = Ca::new("deck");
         let deck_exporter = serve(&deck_ca, deck.exporter()).await;
-        let apiserver = ObjectServer::start().await;
-        for name in ["kube-system", "istio-system"] {
-            apiserver.put("/api/v1/namespaces", json!({ "metadata": { "name": name, "uid": east_uuid() } }));
-        }
-        let (role, stop) = role(apiserver.access());
-        let (health, pages) = (role.health.clone(), role.pages.clone());
-        let service = relay::start(role, RelayOptions::default()).await.unwrap();
-        until_ready(&health).await;
-        let identity = apiserver.get(CONFIG_MAPS, "isthmus-identity").unwrap();
-        let identity: Value = serde_json::from_str(identity["data"]["identity.json"].as_str().unwrap()).unwrap();
-        let relay_key = PublicKey::from_pem(identity["keys"][0]["pem"].as_str().unwrap()).unwrap();
-        let relay_ca = identity["relayCA"].as_str().unwrap().to_owned();
+        let relay = EastRelay::start(RelayOptions::default()).await;
+        let relay_key = relay.key.clone();
         deck.known.lock().unwrap().clear();
         let nothing = Published {
-            cluster_uuid: Some(east_public().cluster_uuid),
             public: Ok(PublicDocument {
                 authn_key: relay_key.clone(),
                 authn_keys: vec![AuthnKey {
@@ -67,13 +48,12 @@ impl ThroughWorld {
                     pem: relay_key.clone(),
                     scopes: isthmus::types::token::Scope::ALL.into(),
                 }],
-                relay_ca: Some(relay_ca.clone()),
+                relay_ca: Some(relay.ca.clone()),
                 ..east_public()
             }),
-            private: Ok(east_private()),
             evidence: Gathered::NotYet,
             peers: Ok(PeersFile::empty()),
-            sequence: 1,
+            ..published(&deck)
         };
         let exporter = Arc::new(Exporter::new("/metadata", nothing, unix_time));
         let ca = Ca::new("east");
@@ -88,19 +68,7 @@ impl ThroughWorld {
             "specs/mesh.yaml",
             text.replace("metadata: {endpoint: \"https://127.0.0.9/metadata\"}", &own).as_bytes(),
         );
-        let running: Box<dyn Send> = Box::new((running, Mutex::new(service)));
-        Self {
-            checkout,
-            apiserver,
-            pages,
-            exporter,
-            deck,
-            deck_exporter,
-            relay_ca,
-            relay_key,
-            _running: running,
-            _stop: stop,
-        }
+        Self { checkout, relay, exporter, deck, deck_exporter, _running: running }
     }
 
     /// Takes what is rendered for east into it, and waits until its relay and its exporter follow.
@@ -113,15 +81,14 @@ impl ThroughWorld {
         };
         let routes = file("isthmus-routes", "routes.json");
         if let Some(routes) = &routes {
-            let data = json!({ "routes.json": routes });
-            self.apiserver.put(CONFIG_MAPS, json!({ "metadata": { "name": "isthmus-routes" }, "data": data }));
+            self.relay.routes(routes);
         }
         let wanted: Value = routes.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         let wanted = wanted["metadata"][0].clone();
         let begun = Instant::now();
         let is_admitted = self.deck.known.lock().unwrap().contains_key(&east_uuid());
         while !wanted.is_null() && begun.elapsed() < Duration::from_secs(30) {
-            let seen = self.seen();
+            let seen = self.relay.seen();
             let is_there = |one: &PeerSeen| {
                 let is_named = one.cluster_uuid.as_ref().map(ToString::to_string)
                     == wanted["clusterUUID"].as_str().map(str::to_owned);
@@ -135,15 +102,11 @@ impl ThroughWorld {
         let peers = file("isthmus-peers", "peers.json").map(|text| PeersFile::parse(text.as_bytes()).unwrap());
         let serial = peers.as_ref().map(|peers| peers.serial).unwrap_or_default();
         let mut collected = CollectedEvidence::at(Instant::now(), self.evidence(serial), BTreeMap::new());
-        collected.peers_seen = self.seen();
+        collected.peers_seen = self.relay.seen();
         self.exporter.change(|current| {
             current.evidence = Gathered::Collected(Arc::new(collected));
             current.peers = Ok(peers.unwrap_or_else(PeersFile::empty));
         });
-    }
-
-    fn seen(&self) -> Vec<PeerSeen> {
-        PeerSeen::answer(&self.pages.at(PEERS_SEEN_PATH).unwrap().body).unwrap()
     }
 
     /// Everything that is rendered is live.
@@ -165,10 +128,21 @@ impl ThroughWorld {
             routes: Reported::Seen(vec![route]),
             prepared: Reported::Seen(true),
             relay_token: Reported::Seen(false),
-            credentials: Reported::Seen(Vec::new()),
+            credentials: Reported::Seen(self.asked().into_iter().collect()),
             mesh_config: Reported::Seen(StandardMeshConfig::default()),
             serial: Reported::Seen(serial),
         }
+    }
+
+    /// Once deck knows east it asks the api-proxy of east each minute.
+    fn asked(&self) -> Option<CredentialUse> {
+        let knows = self.deck.known.lock().unwrap().contains_key(&east_uuid());
+        let last_used = Some(unix_time().as_seconds());
+        knows.then(|| CredentialUse {
+            cluster_uuid: DECK.parse().unwrap(),
+            key_id: self.deck.key.public().id(),
+            last_used,
+        })
     }
 
     async fn apply(&self) -> String {
@@ -197,7 +171,7 @@ async fn a_checkout_without_keys_of_clusters_joins_it() {
     let refused =
         "does not admit the key of `east`, with which its relay reads it (status 401); declare `east` on its side";
     assert!(waits.contains(refused), "{waits}");
-    world.deck.known.lock().unwrap().insert(east_uuid(), world.relay_key.clone());
+    world.deck.known.lock().unwrap().insert(east_uuid(), world.relay.key.clone());
     world.sync().await;
     let mut all = String::new();
     for _ in 0..4 {
@@ -211,6 +185,10 @@ async fn a_checkout_without_keys_of_clusters_joins_it() {
     let step = |name: &str| plan["steps"].as_array().unwrap().iter().find(|one| one["step"] == name).unwrap().clone();
     assert_eq!(step("discover-proxy/deck")["readBy"], "east");
     assert_eq!(step("fetch-ca/deck").get("readBy"), None, "the engine reaches that itself");
+    let status = tokio::task::block_in_place(|| world.checkout.engine(&["status", "--output", "json"])).done();
+    let status: Value = serde_json::from_str(&status).unwrap();
+    let link = status["links"].as_array().unwrap().iter().find(|link| link["reader"] == "east").unwrap();
+    assert_eq!(link["peerReadBy"], json!({ "public": null, "private": "east" }));
     let keys = std::fs::read_dir(world.checkout.path("keys")).unwrap().map(|file| file.unwrap().file_name());
     assert_eq!(keys.filter(|file| file != ".gitignore").collect::<Vec<_>>(), ["engine.key"]);
     // no key of the engine was shown to it, and every private reading was opened by east's
@@ -220,9 +198,8 @@ async fn a_checkout_without_keys_of_clusters_joins_it() {
         private.clone().count() > 0 && private.clone().all(|head| head.contains("authorization: Bearer ")),
         "{heads:?}"
     );
-    let kid = world.relay_key.id().to_string();
+    let kid = world.relay.key.id().to_string();
     assert!(private.clone().all(|head| header_of(head).contains(&kid)), "{heads:?}");
-    drop(world.relay_ca);
 }
 
 /// Each command of docs/deckhouse.md, in its order, with what the page says beside it.
@@ -271,12 +248,14 @@ async fn the_page_on_deckhouse_is_what_happens() {
                 let line = api_ca.lines().nth(1).unwrap();
                 assert!(document.contains(line), "the CA of the api-proxy: {document}");
                 // its user applies it, and its exporter knows east within a minute
-                world.deck.known.lock().unwrap().insert(east_uuid(), world.relay_key.clone());
+                world.deck.known.lock().unwrap().insert(east_uuid(), world.relay.key.clone());
                 world.sync().await;
             }
             "status" => {
                 let status = run(&arguments);
                 assert!(status.contains("joined") && status.contains("unproven"), "{status}");
+                let ours = status.lines().find(|line| line.starts_with("east ")).unwrap();
+                assert!(ours.contains("public engine, private relay of east"), "{status}");
                 assert!(last.contains("read by east"), "{last}");
             }
             other => panic!("no one tries `engine {other}`"),
