@@ -25,6 +25,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 #[path = "bed/argocd.rs"]
 mod argocd;
+#[path = "bed/closed.rs"]
+mod closed;
 #[path = "bed/crowd.rs"]
 mod crowd;
 #[path = "bed/direct.rs"]

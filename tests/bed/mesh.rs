@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -113,6 +113,10 @@ pub(super) struct BedMesh {
     output: Mutex<BTreeMap<&'static str, String>>,
     /// Clusters of which nothing runs any more.
     destroyed: Mutex<BTreeSet<&'static str>>,
+    /// Whose checkout it is, where each cluster has a team of its own.
+    team: Mutex<Option<&'static str>>,
+    /// What the clusters' DNS says beside the machine's: a file as `/etc/hosts`.
+    hosts: Mutex<Option<PathBuf>>,
 }
 
 impl BedMesh {
@@ -138,7 +142,8 @@ impl BedMesh {
             BedCluster { name, app, port, index, domain }
         };
         let clusters = (first..).zip(of).map(cluster).collect();
-        let mesh = Self { dir, bin, clusters, output: Mutex::default(), destroyed: Mutex::default() };
+        let (output, destroyed, team, hosts) = (Mutex::default(), Mutex::default(), Mutex::default(), Mutex::default());
+        let mesh = Self { dir, bin, clusters, output, destroyed, team, hosts };
         fs::create_dir_all(mesh.checkout().join("specs")).unwrap();
         let starting = mesh.clusters().into_iter().map(|cluster| {
             let mut istiod = mesh.istiod_command(cluster, !unprepared.contains(&cluster.name));
@@ -190,7 +195,41 @@ impl BedMesh {
     }
 
     pub(super) fn checkout(&self) -> PathBuf {
-        self.dir.path().join("checkout")
+        let team = self.team.lock().unwrap().map(|team| format!("-{team}")).unwrap_or_default();
+        self.dir.path().join(format!("checkout{team}"))
+    }
+
+    /// From now on the checkout is that of the team of a cluster.
+    pub(super) fn team(&self, cluster: BedCluster) {
+        *self.team.lock().unwrap() = Some(cluster.name);
+        fs::create_dir_all(self.checkout().join("specs")).unwrap();
+    }
+
+    /// Names that only what runs inside the clusters knows.
+    pub(super) fn names(&self, names: &[(String, IpAddr)]) {
+        let lines = names.iter().map(|(name, address)| format!("{address} {name}\n"));
+        let text = fs::read_to_string("/etc/hosts").unwrap() + "\n" + &lines.collect::<String>();
+        let path = self.dir.path().join("hosts");
+        fs::write(&path, text).unwrap();
+        *self.hosts.lock().unwrap() = Some(path);
+    }
+
+    /// The words before a command that let it run where the clusters' names are known.
+    fn inside(&self) -> Vec<String> {
+        let Some(hosts) = self.hosts.lock().unwrap().clone() else { return Vec::new() };
+        let mount = format!("mount --bind {} /etc/hosts && exec \"$@\"", hosts.display());
+        let is_root = Command::new("unshare").args(["-m", "true"]).output().unwrap().status.success();
+        ["unshare", if is_root { "-m" } else { "-rm" }, "sh", "-c", &mount, "sh"].map(str::to_owned).to_vec()
+    }
+
+    /// Runs the engine inside the clusters' network.
+    pub(super) fn engine_inside(&self, arguments: &[&str]) -> (i32, String) {
+        let environment = TestEnvironment::new().real_time();
+        let inside = self.inside();
+        let mut command = environment.wrapped(&inside.iter().map(String::as_str).collect::<Vec<_>>());
+        let ran = environment
+            .end(command.env("PATH", std::env::var("PATH").unwrap()).arg("-C").arg(self.checkout()).args(arguments));
+        (ran.code, ran.stdout + &ran.stderr)
     }
 
     pub(super) fn folder(&self, cluster: BedCluster) -> PathBuf {
@@ -420,6 +459,7 @@ impl BedMesh {
             script("bed")
                 .args(["run", role, cluster.name, &cluster.index.to_string()])
                 .arg(self.dir.path())
+                .args(self.inside())
                 .arg(ENGINE)
                 .args(&arguments),
         );
@@ -540,7 +580,7 @@ impl BedMesh {
         for cluster in self.clusters() {
             self.ready(cluster, 40);
             let ca = self.checkout().join(format!("specs/{}-ca.pem", cluster.name));
-            fs::write(ca, self.identity(cluster)["servingCA"].as_str().unwrap()).unwrap();
+            fs::write(ca, self.serving_ca(cluster)).unwrap();
             self.run(cluster, "proxy", 30);
             self.run(cluster, "exporter", 20);
         }
@@ -549,6 +589,11 @@ impl BedMesh {
             self.ready(cluster, 20);
         }
         self.write_specs();
+    }
+
+    /// The CA of its exporter and its api-proxy.
+    pub(super) fn serving_ca(&self, cluster: BedCluster) -> String {
+        self.identity(cluster)["servingCA"].as_str().unwrap().to_owned()
     }
 
     /// Something happens while east and west ask each other, 50 times a second in each direction.
