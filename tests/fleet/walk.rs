@@ -296,18 +296,7 @@ impl Walk {
                 fleet.install(cluster)?;
             }
             WalkStep::SyncAll => fleet.sync_all()?,
-            WalkStep::Converge => {
-                for _ in 0..4 {
-                    self.runs.0 += 1;
-                    if let FleetOutcome::Refused(_) = fleet.run(RunFlags { accept: true, ..RunFlags::default() })? {
-                        self.runs.1 += 1;
-                        fleet.take_back();
-                        break;
-                    }
-                    fleet.sync_all()?;
-                    fleet.now += 2 * 3600;
-                }
-            }
+            WalkStep::Converge => self.converge()?,
             WalkStep::SyncLate(cluster, ahead) => {
                 let cluster = fleet.name(*cluster);
                 fleet.sync_late(cluster, *ahead)?;
@@ -352,6 +341,21 @@ impl Walk {
                     fleet.run(*flags)?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Runs and syncs as often as a join takes, or until a run is refused.
+    fn converge(&mut self) -> Result<(), Broken> {
+        for _ in 0..4 {
+            self.runs.0 += 1;
+            if let FleetOutcome::Refused(_) = self.fleet.run(RunFlags { accept: true, ..RunFlags::default() })? {
+                self.runs.1 += 1;
+                self.fleet.take_back();
+                break;
+            }
+            self.fleet.sync_all()?;
+            self.fleet.now += 2 * 3600;
         }
         Ok(())
     }

@@ -28,8 +28,9 @@ impl FleetMesh {
         for file in &files {
             let tried = named.entry(file.clone()).or_default();
             tried.extend(self.checkout.get(file).cloned());
-            let versions = self.commits.iter().rev().filter_map(|commit| commit.checkout.get(file));
-            if let Some(bytes) = versions.cloned().find(|bytes| !tried.contains(bytes)) {
+            let mut versions = self.commits.iter().rev().filter_map(|commit| commit.checkout.get(file));
+            let untried = versions.find(|bytes| !tried.contains(*bytes)).cloned();
+            if let Some(bytes) = untried {
                 self.checkout.insert(file.clone(), bytes);
             }
         }
