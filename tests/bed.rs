@@ -46,6 +46,8 @@ mod mesh;
 mod observer;
 #[path = "bed/proxy.rs"]
 mod proxy;
+#[path = "bed/raw.rs"]
+mod raw;
 #[path = "bed/rogue.rs"]
 mod rogue;
 #[path = "bed/roots.rs"]

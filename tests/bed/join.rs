@@ -161,7 +161,8 @@ fn join(mesh: &BedMesh) {
     let (code, plan) = mesh.engine(&["plan", "--detailed-exitcode"]);
     assert_eq!(code, 0, "{plan}");
     let links = mesh.links().into_iter();
-    let written = links.map(|(reader, peer)| mesh.written(reader, &format!("istio-remote-secret-{}", peer.name)));
+    let written =
+        links.map(|(reader, peer)| mesh.written(reader, "secrets", &format!("istio-remote-secret-{}", peer.name)));
     let last = written.max().unwrap();
     let took = first.join().unwrap().duration_since(last);
     eprintln!("bed: first 200 in both directions {took:#} after the last write");

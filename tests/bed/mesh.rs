@@ -460,7 +460,7 @@ impl BedMesh {
                 .args(["run", role, cluster.name, &cluster.index.to_string()])
                 .arg(self.dir.path())
                 .args(self.inside())
-                .arg(ENGINE)
+                .arg(std::env::var("ISTHMUS_TESTBED_ENGINE").as_deref().unwrap_or(ENGINE))
                 .args(&arguments),
         );
     }
@@ -521,11 +521,12 @@ impl BedMesh {
     }
 
     /// When an object was last written, as the apiserver's audit log says.
-    pub(super) fn written(&self, cluster: BedCluster, name: &str) -> jiff::Timestamp {
+    pub(super) fn written(&self, cluster: BedCluster, resource: &str, name: &str) -> jiff::Timestamp {
         let log = fs::read_to_string(self.folder(cluster).join("audit.log")).unwrap();
         let events = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         let writes = events.filter(|event| {
-            event["objectRef"]["name"] == name
+            event["objectRef"]["resource"] == resource
+                && event["objectRef"]["name"] == name
                 && ["create", "update", "patch"].iter().any(|verb| event["verb"] == *verb)
         });
         let times = writes.map(|event| event["stageTimestamp"].as_str().unwrap().parse().unwrap());

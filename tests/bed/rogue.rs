@@ -190,17 +190,8 @@ fn rogue_objects(mesh: &BedMesh) {
 /// What east's own user of west's api-proxy is given now.
 fn nothing_else_was_sent(mesh: &BedMesh) {
     let (east, west) = (mesh.cluster("east"), mesh.cluster("west"));
-    let ca = mesh.identity(east)["relayCA"].as_str().unwrap().to_owned();
-    let certificate = reqwest::Certificate::from_pem(ca.as_bytes()).unwrap();
-    let host = "isthmus-relay.istio-system.svc";
-    let client = reqwest::Client::builder().tls_certs_only([certificate]).resolve(host, east.address(40, 8443));
-    let client = client.build().unwrap();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let ask = |path: &str| -> Value {
-        let url = format!("https://{host}:8443/to/{}{path}", west.name);
-        let text = runtime.block_on(async { client.get(url).send().await.unwrap().text().await.unwrap() });
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}: {text}"))
-    };
+    let client = mesh.asks_the_relay(east, west);
+    let ask = |path: &str| client.list(path);
     let items = |path: &str| ask(path)["items"].as_array().unwrap().clone();
     assert!(items("/apis/gateway.networking.k8s.io/v1/gateways").is_empty());
     let entries = items("/apis/networking.istio.io/v1/workloadentries");
