@@ -152,8 +152,9 @@ fn crowd(mesh: &BedMesh, cluster: BedCluster, namespace: &str, first: usize, pod
         let kind = if patch { "application/merge-patch+json" } else { "application/json" };
         let request = client.request(method, format!("{base}{path}")).header("content-type", kind);
         let answer = request.body(object.to_string()).send().await.unwrap();
-        let status = answer.status();
-        assert!(status.is_success(), "{path}: {status}: {}", answer.text().await.unwrap());
+        // read to its end: of streams that are left before it, a connection has only so many
+        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        assert!(status.is_success(), "{path}: {status}: {text}");
     };
     let post = async |path: String, object: Value| send(reqwest::Method::POST, path, object).await;
     let pod = async |number: usize| {
