@@ -1,6 +1,5 @@
 //! What api-proxy and relay cost: time added to a request over asking the same origin directly, memory a watch, and what it
-//! costs to project pods. The relay passes the same bytes on as they are, through the same streams, so it is what the
-//! projection is compared with.
+//! costs to project pods, compared with a server that passes the same bytes on as they are, through the same streams.
 //!
 //! `cargo bench --bench roles`. The origin is a small HTTPS server in this process that stands for an apiserver; the roles are
 //! the real binary in processes of their own. Figures are differences to the origin asked directly in the same run.
@@ -19,6 +18,8 @@
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../tests/support/objects.rs"]
 mod objects;
+#[path = "support/passing.rs"]
+mod passing;
 #[path = "support/process.rs"]
 mod process;
 
@@ -34,7 +35,7 @@ use futures_util::{StreamExt as _, stream};
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
-use isthmus::roles::proxy::projection::{AnswerForm, View, Visible};
+use isthmus::roles::api::projection::{AnswerForm, View, Visible};
 use isthmus::server::limits::RoleLimits;
 use isthmus::server::stream::StreamTransform as _;
 use isthmus::server::{Body, BodyError, Bound, Certificates, Handler, whole};
@@ -46,6 +47,11 @@ use serde_json::{Value, json};
 use tokio::time::{interval, sleep};
 
 use process::{OWN, PEER, kubeconfig, signer, token};
+
+/// That of the program that is measured.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const RELAY: &str = "5e3d9a13-8f92-4d98-a054-3a9d4c2bcf64";
 const RATE: u32 = 500;
@@ -181,6 +187,12 @@ impl BenchRole {
         Self { child, address }
     }
 
+    /// What passes on as it is what an origin answers.
+    fn passing(folder: &std::path::Path, origin: SocketAddr) -> Self {
+        let (child, address) = process::start(passing::command(origin, folder), &folder.join("passing.log"));
+        Self { child, address }
+    }
+
     /// Resident memory, bytes.
     fn memory(&self) -> u64 {
         process::memory(self.child.id(), "VmRSS:")
@@ -269,13 +281,13 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// The api-proxy's projection against the relay, which passes the same bytes on as they are.
-async fn projection(client: impl Fn() -> Client, proxy: &BenchRole, relay: &BenchRole, token: &str) {
-    let (of_proxy, of_relay) = (format!("https://{}", proxy.address), format!("https://{}/to/origin", relay.address));
+/// The api-proxy's projection against passing the same bytes on as they are.
+async fn projection(client: impl Fn() -> Client, proxy: &BenchRole, passing: &BenchRole, token: &str) {
+    let (of_proxy, of_passing) = (format!("https://{}", proxy.address), format!("https://{}", passing.address));
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
         let projected = figures(client(), proxy, &of_proxy, token).await;
-        let passed = figures(client(), relay, &of_relay, token).await;
+        let passed = figures(client(), passing, &of_passing, token).await;
         println!(
             "  {:.0} and {:.0} events a CPU second, lists in {:.2?} and {:.2?}",
             projected.events, passed.events, projected.took, passed.took
@@ -355,6 +367,7 @@ async fn over_tls(plain: http::Uri, (certificate, key): (&str, &str)) -> String 
 #[tokio::main]
 #[allow(clippy::too_many_lines, reason = "one measurement after the other")]
 async fn main() {
+    passing::serve(bench_limits()).await;
     let folder = tempfile::tempdir().unwrap();
     let (certificate, key) = process::certificate(folder.path());
 
@@ -395,10 +408,7 @@ async fn main() {
     };
     println!("a pod has {} bytes", pods[0].len());
     alone(&pods);
-    let mut limits = RoleLimits::of_proxy();
-    for limit in LIMITS {
-        limits.set(limit).unwrap();
-    }
+    let mut limits = bench_limits();
     // an apiserver's own
     limits.streams = 100;
     let bound = Bound::to("127.0.0.1:0".parse().unwrap()).await.unwrap();
@@ -409,7 +419,6 @@ async fn main() {
     let proxy = BenchRole::start(folder.path(), "proxy");
     let routes = json!({ "version": 1, "routes": [
         { "clusterID": "west", "clusterUUID": OWN, "apiHost": proxy.address, "apiCA": certificate, "allow": ["127.0.0.0/8"] },
-        { "clusterID": "origin", "clusterUUID": OWN, "apiHost": origin_address.to_string(), "apiCA": certificate, "allow": ["127.0.0.0/8"] },
     ] });
     own.put(MAPS, json!({ "metadata": { "name": "isthmus-routes" }, "data": { "routes.json": routes.to_string() } }));
 
@@ -435,7 +444,7 @@ async fn main() {
     sleep(Duration::from_secs(2)).await;
     println!("at rest: api-proxy {:.1} MiB, relay {:.1} MiB", mib(proxy.memory()), mib(relay.memory()));
 
-    projection(client, &proxy, &relay, &token).await;
+    projection(client, &proxy, &BenchRole::passing(folder.path(), origin_address), &token).await;
 
     let asking = client();
     let bare = times(&asking, &direct, &token).await;
@@ -467,6 +476,14 @@ async fn main() {
     drop(open);
     drop((proxy, relay));
     drop(running);
+}
+
+fn bench_limits() -> RoleLimits {
+    let mut limits = RoleLimits::of_proxy();
+    for limit in LIMITS {
+        limits.set(limit).unwrap();
+    }
+    limits
 }
 
 fn mib(bytes: u64) -> f64 {

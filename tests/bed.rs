@@ -40,6 +40,8 @@ mod environment;
 mod init;
 #[path = "bed/join.rs"]
 mod join;
+#[path = "bed/lying.rs"]
+mod lying;
 #[path = "bed/mesh.rs"]
 mod mesh;
 #[path = "bed/observer.rs"]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use isthmus::roles::proxy::projection::{
+use isthmus::roles::api::projection::{
     AnswerForm, KINDS, MAX_OBJECT, SHOWN_DEFINITIONS, Shape, ShownField, ShownKind, Visible,
 };
 use isthmus::server::stream::{Misread, StreamTransform as _};

@@ -29,6 +29,8 @@ const MAPS: &str = "/api/v1/namespaces/istio-system/configmaps";
 const OWN: &str = "2f0a77f0-5c6f-4a65-9d21-0e6a1f8b9c31";
 const WEST: &str = "7c1de4a2-93b5-4b0c-8a53-5b2a4e0f7d10";
 const EVERY: Duration = Duration::from_millis(100);
+const EVENT: &str = "{\"type\":\"ADDED\",\"object\":{}}\n";
+const ENTRIES: &str = "/apis/networking.istio.io/v1/workloadentries";
 
 async fn apiserver() -> ObjectServer {
     let apiserver = ObjectServer::start().await;
@@ -147,6 +149,17 @@ fn routes_of(cluster: &str, apiserver: &ObjectServer, routes: &[(&str, SocketAdd
     let route = |(id, address, ca): &(&str, SocketAddr, &str)| json!({ "clusterID": id, "clusterUUID": WEST, "apiHost": format!("127.0.0.1:{}", address.port()), "apiCA": ca, "allow": ["127.0.0.0/8"] });
     let file = json!({ "version": 1, "clusterUUID": cluster, "routes": routes.iter().map(route).collect::<Vec<_>>() })
         .to_string();
+    apiserver.put(MAPS, json!({ "metadata": { "name": "isthmus-routes" }, "data": { "routes.json": file } }));
+}
+
+/// A route to west, whose network was reviewed or is not known.
+fn route_in(network: Option<&str>, apiserver: &ObjectServer, west: &Peer, ca: &Ca) {
+    let mut route = json!({ "clusterID": "west", "clusterUUID": WEST, "apiHost": format!("127.0.0.1:{}", west.address.port()),
+        "apiCA": ca.pem, "allow": ["127.0.0.0/8"] });
+    if let Some(network) = network {
+        route["network"] = json!(network);
+    }
+    let file = json!({ "version": 1, "clusterUUID": OWN, "routes": [route] }).to_string();
     apiserver.put(MAPS, json!({ "metadata": { "name": "isthmus-routes" }, "data": { "routes.json": file } }));
 }
 
@@ -291,7 +304,7 @@ async fn what_others_change_is_put_right_and_what_is_not_ours_is_left_alone() {
 async fn a_request_reaches_its_peer_with_our_token_and_nothing_else_of_istiod() {
     let (apiserver, ca) = (apiserver().await, Ca::new("west"));
     let west = peer(&ca, |head| match path_of(head) {
-        "/api/v1/pods?limit=500" => json_answer(r#"{"kind":"PodList","items":[]}"#),
+        "/api/v1/pods" => json_answer(r#"{"kind":"PodList","items":[]}"#),
         "/api/v1/services" => answer("302 Found", "location: https://127.0.0.1/\r\n", ""),
         _ => answer("401 Unauthorized", "set-cookie: a=b\r\ncontent-type: application/json\r\n", "{}"),
     })
@@ -441,16 +454,19 @@ async fn a_watch_and_a_list_wait_for_a_peer_that_is_away_and_nothing_else_does()
         match *asked.lock().unwrap() % 3 {
             1 => answer("503 Service Unavailable", "", "no healthy upstream"),
             2 => vec![PeerStep::Close],
-            _ => json_answer("{\"type\":\"ADDED\",\"object\":{}}\n"),
+            _ if path_of(head).contains("watch") => json_answer(EVENT),
+            _ => json_answer("{\"items\":[]}"),
         }
     })
     .await;
     routes(&apiserver, &[("west", west.address, &ca.pem)]);
     let ran = start(&apiserver, options()).await;
     until("the route", || up(&ran.metrics, "west").is_some()).await;
-    for path in ["/to/west/api/v1/pods?watch=true&timeoutSeconds=60", "/to/west/api/v1/pods"] {
+    for (path, given) in
+        [("/to/west/api/v1/pods?watch=true&timeoutSeconds=60", EVENT), ("/to/west/api/v1/pods", "{\"items\":[]}")]
+    {
         let begin = Instant::now();
-        assert_eq!(ran.get(path).await, (200, "{\"type\":\"ADDED\",\"object\":{}}\n".to_owned()), "{path}");
+        assert_eq!(ran.get(path).await, (200, given.to_owned()), "{path}");
         assert!(begin.elapsed() >= Duration::from_secs(2) && begin.elapsed() < Duration::from_secs(4));
     }
     assert_eq!(ran.get("/to/west/api/v1/namespaces/a/pods/b").await.0, 503);
@@ -538,7 +554,7 @@ async fn routes_that_were_rendered_for_another_cluster_are_refused() {
 #[tokio::test]
 async fn watches_are_counted_and_end_when_their_route_changes() {
     let (apiserver, ca) = (apiserver().await, Ca::new("west"));
-    let event = "{\"type\":\"ADDED\"}\n";
+    let event = EVENT;
     let chunked = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{event}\r\n",
         event.len()
@@ -620,7 +636,6 @@ async fn strictly_only_istiod_is_let_in() {
 
 #[tokio::test]
 async fn a_peer_is_asked_for_nothing_that_no_peer_answers() {
-    const EVENT: &str = "{\"type\":\"ADDED\",\"object\":{}}\n";
     let (apiserver, ca) = (apiserver().await, Ca::new("west"));
     // one that answers whatever it is asked, as Deckhouse's does
     let west = peer(&ca, |head| {
@@ -672,6 +687,192 @@ async fn a_peer_is_asked_for_nothing_that_no_peer_answers() {
 }
 
 /// A request over HTTP/1.1 whose target is sent as it is.
+/// What directs traffic, as a peer says it whose api-proxy lies, or is another one.
+fn rogue(kind: &str, network: &str) -> Value {
+    let of_network =
+        json!({ "app": "a", "topology.istio.io/network": network, "networking.istio.io/gatewayPort": "1" });
+    json!({
+        "kind": kind, "apiVersion": "v1",
+        "metadata": { "name": "a", "namespace": "shop", "resourceVersion": "7", "labels": of_network,
+            "annotations": { "alpha.istio.io/canonical-serviceaccounts": "spiffe://x" } },
+        "spec": { "address": "192.0.2.7", "network": network, "labels": of_network, "nodeName": "n",
+            "externalIPs": ["192.0.2.9"], "ports": null },
+        "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.9" }] } },
+    })
+}
+
+#[tokio::test]
+async fn whatever_a_peer_sends_directs_no_traffic_of_its_readers() {
+    let (apiserver, ca) = (apiserver().await, Ca::new("west"));
+    let west = peer(&ca, |head| {
+        let path = path_of(head);
+        if path == "/api" || path.starts_with("/api/v1/nodes") {
+            return answer("200 OK", "content-type: application/vnd.kubernetes.protobuf\r\n", "k8s\0secret");
+        }
+        let object = rogue("Any", "network-east");
+        if path.contains("watch=true") {
+            let event = json!({ "type": "ADDED", "object": object });
+            if path.contains("timeoutSeconds=1&") {
+                return json_answer(format!("{event}\n"));
+            }
+            return json_answer(format!("{event}\n{{\"type\":\"ADDED\",\"object\":{{\"metadata\":[\"secret\"]}}}}\n"));
+        }
+        if path.ends_with("/a") {
+            return json_answer(object.to_string());
+        }
+        let metadata = json!({ "resourceVersion": "9", "continue": "abc" });
+        json_answer(json!({ "kind": "AnyList", "metadata": metadata, "items": [object] }).to_string())
+    })
+    .await;
+    route_in(Some("network-west"), &apiserver, &west, &ca);
+    let ran = start(&apiserver, options()).await;
+    until("the route", || up(&ran.metrics, "west").is_some()).await;
+    let protobuf = "application/vnd.kubernetes.protobuf,application/json";
+    let get = async |path: &str| {
+        let sent = ran.client().get(ran.url(&format!("/to/west{path}"))).header("accept", protobuf);
+        let answer = sent.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await)
+    };
+    let is_reviewed = |text: &str| {
+        for hidden in ["network-east", "topology.istio.io", "gatewayPort", "serviceaccounts", "192.0.2.9", "secret"] {
+            assert!(!text.contains(hidden), "{hidden}: {text}");
+        }
+    };
+    for path in ["/api/v1/pods", "/api/v1/services", "/api/v1/namespaces", ENTRIES, "/api/v1/namespaces/shop/pods/a"] {
+        let (status, text) = get(path).await;
+        let text = text.unwrap();
+        assert_eq!(status, 200, "{path}");
+        is_reviewed(&text);
+        let object: Value = serde_json::from_str(&text).unwrap();
+        assert!(object["metadata"]["continue"].is_null());
+        if path == ENTRIES {
+            assert_eq!(object["items"][0]["spec"]["network"], "network-west");
+            assert_eq!(object["items"][0]["spec"]["address"], "192.0.2.7");
+        }
+    }
+    for path in ["/api/v1/pods", ENTRIES] {
+        let (status, event) = get(&format!("{path}?watch=true&timeoutSeconds=1")).await;
+        let event = event.unwrap();
+        is_reviewed(&event);
+        assert_eq!((status, &serde_json::from_str::<Value>(&event).unwrap()["type"]), (200, &json!("ADDED")), "{path}");
+        // one that cannot be read ends a watch with an error
+        let sent = ran.client().get(ran.url(&format!("/to/west{path}?watch=true"))).send().await;
+        let mut given = String::new();
+        let ended = match sent {
+            // the reset takes back what was not sent yet, with the head
+            Err(error) => Err(error),
+            Ok(mut watch) => loop {
+                match watch.chunk().await {
+                    Ok(Some(chunk)) => given.push_str(std::str::from_utf8(&chunk).unwrap()),
+                    ended => break ended,
+                }
+            },
+        };
+        assert!(ended.is_err(), "{path}: {given}");
+        is_reviewed(&given);
+    }
+    // what is no JSON is not taken, and gateways are asked of no peer
+    assert_eq!(get("/api/v1/nodes?watch=true").await.0, 502);
+    let (status, gateways) = get("/apis/gateway.networking.k8s.io/v1/gateways").await;
+    let gateways: Value = serde_json::from_str(&gateways.unwrap()).unwrap();
+    assert_eq!((status, &gateways["items"]), (200, &json!([])));
+    assert_eq!(get("/apis/gateway.networking.k8s.io/v1/namespaces/a/gateways/b").await.0, 403);
+    let heads = west.requests();
+    assert!(!heads.iter().any(|head| path_of(head).contains("gateways")), "{heads:#?}");
+    let asked = heads.iter().filter(|head| path_of(head) != "/api");
+    for head in asked {
+        assert!(head.contains("accept: application/json\r\n"), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn entries_are_of_the_network_that_was_reviewed_and_are_listed_again_when_that_changes() {
+    let (apiserver, ca) = (apiserver().await, Ca::new("west"));
+    let west = peer(&ca, |head| {
+        let entry = rogue("WorkloadEntry", "network-of-the-peer");
+        if path_of(head).contains("watch=true") {
+            return json_answer(&format!("{}\n", json!({ "type": "ADDED", "object": entry })));
+        }
+        json_answer(&json!({ "kind": "AnyList", "metadata": { "resourceVersion": "9" }, "items": [entry] }).to_string())
+    })
+    .await;
+    let ran = start(&apiserver, options()).await;
+    let shown = async || {
+        let (_, list) = ran.get(&format!("/to/west{ENTRIES}?limit=500")).await;
+        let list: Value = serde_json::from_str(&list).unwrap_or_default();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        (text(&list["items"][0]["spec"]["network"]), text(&list["metadata"]["resourceVersion"]))
+    };
+    let watch = async |version: &str| {
+        let (_, event) = ran.get(&format!("/to/west{ENTRIES}?watch=true&resourceVersion={version}")).await;
+        let event: Value = serde_json::from_str(event.trim()).unwrap();
+        (event["type"].as_str().unwrap().to_owned(), event["object"]["code"].clone())
+    };
+    let (taken, expired) = (("ADDED".to_owned(), Value::Null), ("ERROR".to_owned(), json!(410)));
+    let mut last: Option<String> = None;
+    // an older engine's route names none: entries that are in use stay as the peer says
+    for (network, wanted) in
+        [(None, "network-of-the-peer"), (Some("network-west"), "network-west"), (Some("network-new"), "network-new")]
+    {
+        route_in(network, &apiserver, &west, &ca);
+        let begin = Instant::now();
+        let version = loop {
+            let (found, version) = shown().await;
+            if found == wanted {
+                break version;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(10), "{found}, not {wanted}");
+            sleep(Duration::from_millis(20)).await;
+        };
+        assert_eq!(watch(&version).await, taken, "{version}");
+        if let Some(last) = last.replace(version) {
+            assert_eq!(watch(&last).await, expired, "{last}");
+        }
+    }
+    // the peer is asked for what is its own version, and for all of it
+    let heads = west.requests();
+    let versions: Vec<&str> =
+        heads.iter().filter_map(|head| path_of(head).split_once("resourceVersion=")).map(|(_, of)| of).collect();
+    assert!(versions.iter().all(|version| version.starts_with("9&")), "{versions:?}");
+    assert!(heads.iter().all(|head| !path_of(head).contains("limit")), "{heads:#?}");
+}
+
+#[tokio::test]
+async fn a_peer_that_never_ends_its_objects_has_little_room() {
+    let (apiserver, ca) = (apiserver().await, Ca::new("west"));
+    let west = peer(&ca, |head| {
+        if path_of(head) == "/api" {
+            return answer("404 Not Found", "", "");
+        }
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+        // each holds 3 MiB, and less than one object may have
+        let text = format!("{{\"type\":\"ADDED\",\"object\":{{\"x\":\"{}", "x".repeat(3 << 20));
+        let chunk = format!("{head}{:x}\r\n{text}\r\n", text.len());
+        vec![PeerStep::Send(chunk.into_bytes()), PeerStep::Hang]
+    })
+    .await;
+    route_in(None, &apiserver, &west, &ca);
+    let ran = start_limited(&apiserver, options(), |limits| RoleLimits { watches_per_peer: 10, ..limits }).await;
+    until("the route", || up(&ran.metrics, "west").is_some()).await;
+    let client = ran.client();
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        let url = ran.url("/to/west/api/v1/pods?watch=true");
+        let sent = client.get(url).send();
+        open.push(tokio::spawn(async move { sent.await.unwrap().chunk().await.map(drop) }));
+    }
+    until("the watches without room to end", || open.iter().filter(|watch| watch.is_finished()).count() >= 2).await;
+    sleep(Duration::from_millis(200)).await;
+    let mut ended = 0;
+    for watch in open {
+        if watch.is_finished() {
+            assert!(watch.await.unwrap().is_err());
+            ended += 1;
+        }
+    }
+    assert_eq!(ended, 2);
+}
+
 async fn raw(ran: &RunningRelay, target: &str) -> (u16, String) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut roots = rustls::RootCertStore::empty();

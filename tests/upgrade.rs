@@ -70,6 +70,17 @@ fn the_checkout_of_0_1_0_is_what_its_specs_ask_for() {
             }
             _ => new,
         };
+        // and in which network the WorkloadEntries of a peer are
+        let new = if path.ends_with("configmap-isthmus-routes.yaml") {
+            let route = |line: &str| {
+                let network = line.split_once(",\"network\":\"network-");
+                let parts = network.and_then(|(head, rest)| Some((head, rest.split_once('"')?.1)));
+                parts.map_or(format!("{line}\n"), |(head, tail)| format!("{head}{tail}\n"))
+            };
+            new.lines().map(route).collect()
+        } else {
+            new
+        };
         // and a Deckhouse by which CA the api-proxy of its peer is known
         let new = match new.split_once("  metadata:\n    ca: |\n") {
             Some((head, rest)) if path.display().to_string().contains("istiomulticluster.deckhouse.io-") => {

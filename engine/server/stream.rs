@@ -67,6 +67,9 @@ pub enum Misread {
     /// An object that is too long.
     #[error("expected at most {0} bytes of an object, found more")]
     TooLarge(usize),
+    /// Beginnings of objects that together are too long.
+    #[error("expected at most {0} bytes of objects that have not come whole, found more")]
+    NoRoom(usize),
     /// The end came too early.
     #[error("it ended within an object")]
     Incomplete,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::types::address::{ApiHost, Cidr, Endpoint};
 use crate::types::cause::Cause;
 use crate::types::json::{JsonError, parse_strict};
-use crate::types::name::{ClusterId, ClusterUuid};
+use crate::types::name::{ClusterId, ClusterUuid, NetworkName};
 
 /// Name of the ConfigMap.
 pub const ROUTES: &str = "isthmus-routes";
@@ -71,6 +71,9 @@ pub struct Route {
     /// Inside addresses that the peer's spec allows by name; no others are dialled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow: Vec<Cidr>,
+    /// Its network as it was reviewed, which is that of all its `WorkloadEntries`; `None`: written by an older engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkName>,
 }
 
 fn to_text<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {

@@ -10,7 +10,7 @@
 mod projected;
 
 use bytes::Bytes;
-use isthmus::roles::proxy::projection::{AnswerForm, Visible};
+use isthmus::roles::api::projection::{AnswerForm, Visible};
 use isthmus::server::stream::{Misread, StreamTransform as _};
 use isthmus::wire::share::Share;
 use libfuzzer_sys::fuzz_target;

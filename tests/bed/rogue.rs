@@ -1,5 +1,6 @@
 //! What a peer puts into its own cluster directs nothing of its readers: whatever is there, east's istiod knows the networks
-//! and gateways that were reviewed, and its client dials these and nothing else. And what is new in a peer is read soon.
+//! and gateways that were reviewed, and its client dials these and nothing else, also where west's api-proxy gives all there
+//! is. And what is new in a peer is read soon.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -48,6 +49,25 @@ fn what_a_peer_puts_into_its_cluster_directs_nothing_of_its_readers_and_is_read_
     rogue_objects(&mesh);
     mesh.a_service_arrives(west, east, "after-the-rogues");
     is_reviewed("with all rogue objects");
+    knows_no_rogue(&mesh);
+    nothing_else_was_sent(&mesh);
+
+    a_peer_that_was_away_is_read_soon(&mesh);
+
+    let lying = mesh.lies(west);
+    mesh.a_service_arrives(west, east, "after-the-lies");
+    is_reviewed("with an api-proxy that gives all there is");
+    knows_no_rogue(&mesh);
+    nothing_else_was_sent(&mesh);
+    let gateways = mesh.asks_the_proxy(east, west).list("/apis/gateway.networking.k8s.io/v1/gateways");
+    assert_eq!(gateways["items"].as_array().unwrap().len(), 3, "it gives all there is: {gateways:#}");
+    mesh.answers(east, west);
+    drop(lying);
+}
+
+/// East's istiod has no address of a rogue Gateway, and no network of another cluster for what is west's.
+fn knows_no_rogue(mesh: &BedMesh) {
+    let (east, west) = (mesh.cluster("east"), mesh.cluster("west"));
     for address in [rogue(west, 66), rogue(west, 67), rogue(west, 68)] {
         for page in ["/debug/networkz", "/debug/endpointShardz"] {
             assert!(!east.istiod(page).unwrap().to_string().contains(&address), "{address} in {page} of east");
@@ -55,9 +75,6 @@ fn what_a_peer_puts_into_its_cluster_directs_nothing_of_its_readers_and_is_read_
     }
     let shards = east.istiod("/debug/endpointShardz").unwrap().to_string();
     assert!(!shards.contains("network-north"), "{shards}");
-    nothing_else_was_sent(&mesh);
-
-    a_peer_that_was_away_is_read_soon(&mesh);
 }
 
 fn rogue(west: BedCluster, host: u8) -> String {

@@ -188,7 +188,7 @@ impl Deckhouse {
                 });
                 return answer("403 Forbidden", JSON, status.to_string());
             }
-            let list = json!({ "kind": "List", "apiVersion": "v1", "metadata": { "resourceVersion": "77" }, "items": [{ "asked": resource }] });
+            let list = json!({ "kind": "List", "apiVersion": "v1", "metadata": { "resourceVersion": "77" }, "items": [{ "metadata": { "name": resource }, "hidden": resource }] });
             answer("200 OK", JSON, list.to_string())
         }
     }

@@ -2,7 +2,7 @@
 //! with all of it. The tests of the projection and its fuzz target judge by it.
 
 use bytes::Bytes;
-use isthmus::roles::proxy::projection::{AnswerForm, KINDS, SHOWN_DEFINITIONS, View, Visible};
+use isthmus::roles::api::projection::{AnswerForm, KINDS, SHOWN_DEFINITIONS, View, Visible};
 use isthmus::server::stream::{Misread, StreamTransform as _};
 use isthmus::wire::share::Share;
 use serde_json::{Value, json};

@@ -78,6 +78,7 @@ pub(super) fn route(
         api_host: proxy.api_host.clone(),
         api_ca: proxy.api_ca.clone(),
         allow: known.cluster.allow.addresses.iter().filter(|range| range.holds_inward()).copied().collect(),
+        network: known.network(),
     })
 }
 

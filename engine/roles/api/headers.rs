@@ -4,8 +4,8 @@
 //! case count too (CVE-2025-64484 of oauth2-proxy, golang/go#50580, CVE-2018-1002105 of Kubernetes are the reasons).
 
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, IF_NONE_MATCH, TE, TRANSFER_ENCODING, UPGRADE,
-    USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, IF_NONE_MATCH, TE, TRANSFER_ENCODING,
+    UPGRADE, USER_AGENT,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -163,6 +163,12 @@ pub fn impersonate(headers: &mut HeaderMap, peer: &ClusterUuid) {
         headers.insert("impersonate-user", user);
         headers.insert("impersonate-group", HeaderValue::from_static(PEERS_GROUP));
     }
+}
+
+/// Whether an answer is JSON.
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }
 
 /// Headers of answers that come back.

@@ -11,14 +11,14 @@ use http_body_util::{BodyExt as _, Collected, Limited};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::roles::api::headers;
+use crate::roles::api::headers::{self, is_json};
+use crate::roles::api::projection::{self, AnswerForm};
 use crate::roles::api::request;
 use crate::roles::api::status::{Refused, expired, idling};
 use crate::roles::proxy::audit::AuditRecord;
 use crate::roles::proxy::judge::AdmittedRequest;
 use crate::roles::proxy::peers::Admission;
 use crate::roles::proxy::policy::{Admitted, Forward};
-use crate::roles::proxy::projection::{self, AnswerForm};
 use crate::roles::proxy::refusal::ProxyRefusal;
 use crate::roles::proxy::state::Proxy;
 use crate::roles::watches::PeerShare;
@@ -162,12 +162,7 @@ impl Proxy {
         };
         let projection = match &asked.admitted {
             Admitted::Forward(Forward { shown, .. }) if response.status() == StatusCode::OK && !asked.head_only => {
-                let form = match asked.request.verb {
-                    request::Verb::Get => AnswerForm::Object,
-                    request::Verb::List => AnswerForm::List,
-                    request::Verb::Watch => AnswerForm::Watch,
-                };
-                Some(shown.projection(form))
+                Some(shown.projection(AnswerForm::of(asked.request.verb)))
             }
             Admitted::Forward(_) | Admitted::Synthetic(_) | Admitted::Expired => None,
         };
@@ -190,12 +185,6 @@ impl Proxy {
             None => pass(body, AsIs, bounds, ends, ended),
         })
     }
-}
-
-/// Whether an answer is JSON.
-fn is_json(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }
 
 /// An answer that is none: its `Status`, or one that is made here where the apiserver gives none that can be read.

@@ -9,12 +9,12 @@ use http::request::Parts;
 use http::{HeaderMap, Method};
 
 use crate::roles::api::headers::{self, Accept};
+use crate::roles::api::projection::Mark;
 use crate::roles::api::request::{self, ApiRequest};
 use crate::roles::proxy::audit::AuditRecord;
 use crate::roles::proxy::metrics::{KeyUseLabels, PeerLabel};
 use crate::roles::proxy::peers::Admission;
 use crate::roles::proxy::policy::Admitted;
-use crate::roles::proxy::projection::Mark;
 use crate::roles::proxy::refusal::ProxyRefusal;
 use crate::roles::proxy::state::Proxy;
 use crate::roles::watches::{PeerShare, WatchPlace};

@@ -1,14 +1,13 @@
 //! The api-proxy: lets admitted peers read what their istiod needs of this cluster's apiserver, and nothing else.
 //!
 //! A request goes through here once: how often its address asks, its token, how often its peer asks, its headers, its path,
-//! the [`policy`]; then on to the apiserver as the peer's own user, whose answer goes through the [`projection`], or to an
-//! answer that is made here. The proxy's ServiceAccount may impersonate the peers' users and nothing else, so a mistake here fails closed.
+//! the [`policy`]; then on to the apiserver as the peer's own user, whose answer goes through the
+//! [projection](crate::roles::api::projection), or to an answer that is made here. The proxy's ServiceAccount may impersonate the peers' users and nothing else, so a mistake here fails closed.
 
 pub mod audit;
 pub mod credential;
 pub mod peers;
 pub mod policy;
-pub mod projection;
 
 mod forward;
 mod judge;

@@ -7,9 +7,9 @@ use tokio::sync::{Notify, watch};
 
 use crate::cluster::unread::Unread;
 use crate::cluster::watched::{ConfigMapData, SourceState, watch_config_map};
+use crate::roles::api::projection::Mark;
 use crate::roles::api::request::Resource;
 use crate::roles::proxy::policy::PeerPolicy;
-use crate::roles::proxy::projection::Mark;
 use crate::roles::role::Role;
 use crate::types::key::PublicKey;
 use crate::types::name::{ClusterUuid, Namespace, NetworkName, TrustDomain};

@@ -25,14 +25,14 @@
 //!
 //! A list comes whole: a token for its next page names an object, which may be one that is not shared.
 //!
-//! Of each object a peer is given what [`projection`](super::projection) lists. Neither does it learn the rest by asking for
+//! Of each object a peer is given what [`projection`](crate::roles::api::projection) lists. Neither does it learn the rest by asking for
 //! objects that have it: a selector may name what is shown, and nothing else. A Gateway of a peer would stand beside the
 //! reviewed one, or in its place (istio.io/istio `pilot/pkg/xds/endpoints/ep_filters.go`).
 
+use crate::roles::api::projection::{View, Visible};
 use crate::roles::api::request::{ApiRequest, Verb};
 use crate::roles::api::synthetic::Synthetic;
 use crate::roles::api::table::{Denied, TableEntry};
-use crate::roles::proxy::projection::{View, Visible};
 use crate::types::name::{Namespace, NetworkName, TrustDomain};
 use crate::wire::peers::PeerEntry;
 use crate::wire::shared::Shared;

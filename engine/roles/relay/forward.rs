@@ -1,7 +1,9 @@
 //! One request: `/to/<cluster ID>/…` of istiod becomes `/…` of the peer's api-proxy, with a token of this cluster.
 //!
 //! What may be asked is in the [table](crate::roles::api::table) by which an api-proxy answers: a peer may run another one,
-//! which answers more. Secrets are asked of no peer.
+//! which answers more. Secrets and gateways are asked of no peer. For the same reason an answer goes through the
+//! [projection](crate::roles::api::projection) here, too: whatever a peer sends, its readers' traffic goes to the gateways that
+//! were reviewed.
 //!
 //! A list that a peer refuses although istiod waits for it (an older api-proxy's 403 on mesh configuration, gateways and the
 //! like) is answered empty here. A 404 is passed on: it says that a CRD is not served yet, and istiod asks again.
@@ -22,11 +24,12 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep};
 
-use crate::roles::api::headers::{self, Accept};
+use crate::roles::api::headers::{self, Accept, is_json};
+use crate::roles::api::projection::{AnswerForm, Visible};
 use crate::roles::api::request::{ApiRequest, Verb};
 use crate::roles::api::status::{Refused, expired, idling};
 use crate::roles::api::synthetic::{Synthetic, SyntheticResponse};
-use crate::roles::api::table::TableEntry;
+use crate::roles::api::table::{Denied, TableEntry};
 use crate::roles::relay::admit::{NotAdmitted, ShownToken, TokenReviewer};
 use crate::roles::relay::peers::{Peers, RelayPeer, ResponseLabels, Unreached};
 use crate::roles::relay::refusal::RelayRefusal;
@@ -59,11 +62,22 @@ struct PeerRequest {
     api: ApiRequest,
     /// The request asks for the answer's head alone.
     head_only: bool,
-    /// The answer, where no peer is asked for it.
-    synthetic: Option<Synthetic>,
+    answer: PeerAnswer,
     headers: HeaderMap,
     place: Option<WatchPlace<u64>>,
     reader: Reader,
+}
+
+/// Whence an answer comes.
+enum PeerAnswer {
+    /// The peer's, as it is: the answer to `/api`, and a mesh configuration.
+    AsIs,
+    /// What is taken of the peer's.
+    Projected(Visible),
+    /// No peer is asked.
+    Synthetic(Synthetic),
+    /// The client has what it would not be given now, and lists again.
+    Expired,
 }
 
 impl Forwarder {
@@ -144,18 +158,16 @@ impl Forwarder {
         if head_only && api.verb == Verb::Watch {
             return Err(RelayRefusal::HeadOfWatch);
         }
-        let synthetic = match TableEntry::of(&api)? {
-            TableEntry::Secrets(resource) => Some(Synthetic::empty_list(resource)),
-            TableEntry::ApiVersions | TableEntry::Shared(..) | TableEntry::MeshConfig { .. } => None,
-        };
+        let (api, answer) = of_peer(api, &peer)?;
         let mut incoming = head.headers.clone();
         incoming.remove(AUTHORIZATION);
-        let headers = headers::upstream(&incoming, Accept::AsAsked)?;
+        let accept = if matches!(answer, PeerAnswer::Projected(_)) { Accept::Json } else { Accept::AsAsked };
+        let headers = headers::upstream(&incoming, accept)?;
         let place = match api.verb {
             Verb::Watch => Some(self.peers.place(&peer).ok_or(RelayRefusal::Full)?),
             Verb::Get | Verb::List => None,
         };
-        Ok(PeerRequest { peer, api, head_only, synthetic, headers, place, reader })
+        Ok(PeerRequest { peer, api, head_only, answer, headers, place, reader })
     }
 
     /// Sends a request, and a list or a watch again while the peer is away.
@@ -209,9 +221,13 @@ impl Forwarder {
     }
 
     async fn forward(&self, asked: PeerRequest) -> Result<Response<Body>, RelayRefusal> {
-        if let Some(synthetic) = &asked.synthetic {
-            let answer = synthetic.answer(&asked.api);
-            return Ok(self.made_here(asked, answer));
+        match &asked.answer {
+            PeerAnswer::Synthetic(synthetic) => {
+                let answer = synthetic.answer(&asked.api);
+                return Ok(self.made_here(asked, answer));
+            }
+            PeerAnswer::Expired => return Ok(self.expired(asked)),
+            PeerAnswer::AsIs | PeerAnswer::Projected(_) => {}
         }
         let response = self.reach(&asked).await?;
         let id = &asked.peer.route.cluster_id;
@@ -234,20 +250,30 @@ impl Forwarder {
             && asked.api.query.names_marked_version()
         {
             // the peer went back to an api-proxy that knows no marks: istiod would ask for the same for ever
-            let response = if asked.api.verb == Verb::Watch {
-                let mut response = Response::new(whole(expired()));
-                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                response
-            } else {
-                Refused::new(StatusCode::GONE, "the peer does not know this version; list it again").response()
-            };
-            return Ok(self.bound(response, asked, None));
+            return Ok(self.expired(asked));
         }
         let (head, body) = response.into_parts();
         let mut response = Response::new(body);
         *response.status_mut() = head.status;
         *response.headers_mut() = headers::answer(&head.headers);
+        let is_projected = head.status == StatusCode::OK && matches!(asked.answer, PeerAnswer::Projected(_));
+        if is_projected && !is_json(response.headers()) {
+            return Err(RelayRefusal::NotJson { cluster: id.clone() });
+        }
         Ok(self.bound(response, asked, None))
+    }
+
+    /// Tells a client to list again: as an event of a watch, which every client takes for what it is.
+    fn expired(&self, asked: PeerRequest) -> Response<Body> {
+        let response = if asked.api.verb == Verb::Watch {
+            let mut response = Response::new(whole(expired()));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        } else {
+            Refused::new(StatusCode::GONE, "the peer does not know this version; list it again").response()
+        };
+        let asked = PeerRequest { answer: PeerAnswer::Expired, ..asked };
+        self.bound(response, asked, None)
     }
 
     /// An answer that is none of the peer's.
@@ -256,6 +282,7 @@ impl Forwarder {
         let body = if answer.idles { idling(answer.body) } else { whole(answer.body) };
         let mut response = Response::new(body);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let asked = PeerRequest { answer: PeerAnswer::AsIs, ..asked };
         self.bound(response, asked, idles)
     }
 
@@ -280,6 +307,12 @@ impl Forwarder {
             }
             Bytes::new()
         };
+        let projection = match &asked.answer {
+            PeerAnswer::Projected(shown) if response.status() == StatusCode::OK && !asked.head_only => {
+                Some(shown.projection(AnswerForm::of(asked.api.verb)).within(&asked.peer.held))
+            }
+            PeerAnswer::Projected(_) | PeerAnswer::AsIs | PeerAnswer::Synthetic(_) | PeerAnswer::Expired => None,
+        };
         let (peer, place) = (asked.peer.route.cluster_id.clone(), asked.place);
         let ended = move |outcome: crate::server::stream::StreamOutcome| {
             drop(place);
@@ -293,8 +326,36 @@ impl Forwarder {
             }
         };
         let ends = Ends { due, revoked: std::future::pending(), is_revoked: Box::new(|| false) };
-        response.map(|body| pass(body, AsIs, bounds, ends, ended))
+        response.map(|body| match projection {
+            Some(projection) => pass(body, projection, bounds, ends, ended),
+            None => pass(body, AsIs, bounds, ends, ended),
+        })
     }
+}
+
+/// The request as it is sent to a peer, and what is taken of the answer.
+fn of_peer(api: ApiRequest, peer: &RelayPeer) -> Result<(ApiRequest, PeerAnswer), RelayRefusal> {
+    let mut shown = match TableEntry::of(&api)? {
+        TableEntry::ApiVersions | TableEntry::MeshConfig { .. } => return Ok((api, PeerAnswer::AsIs)),
+        TableEntry::Secrets(resource) => {
+            let synthetic = Synthetic::empty_list(resource);
+            return Ok((api, PeerAnswer::Synthetic(synthetic)));
+        }
+        TableEntry::Shared(resource, _) => {
+            match Visible::of_peer(&resource.group, &resource.resource, peer.route.network.as_ref()) {
+                Some(shown) => shown,
+                None if api.verb == Verb::Get => return Err(Denied::Resource.into()),
+                None => {
+                    let synthetic = Synthetic::empty_list(resource);
+                    return Ok((api, PeerAnswer::Synthetic(synthetic)));
+                }
+            }
+        }
+    };
+    Ok(match shown.resumed(&api) {
+        Some(api) => (api, PeerAnswer::Projected(shown)),
+        None => (api, PeerAnswer::Expired),
+    })
 }
 
 /// Whether a peer is away: it is not reached, or whatever is in front of it answers that.

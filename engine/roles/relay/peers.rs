@@ -16,6 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 
 use crate::cluster::tls::{self, RootsError};
+use crate::roles::api::projection::HeldBudget;
 use crate::roles::relay::upkeep::RelayIdentity;
 use crate::roles::role::now;
 use crate::roles::watches::{WatchPlace, Watches};
@@ -37,6 +38,9 @@ pub(super) const TOKEN_LIFE: Duration = Duration::from_mins(40);
 pub(super) const TOKEN_RENEWED: Duration = Duration::from_mins(5);
 /// By how much the peer's clock may be behind.
 const TOKEN_BACKDATE: Duration = Duration::from_mins(5);
+
+/// Most bytes of objects of a peer that have not come whole. istiod has some ten watches of it.
+const MAX_HELD: usize = 8 * 1024 * 1024;
 
 /// Labels of a route.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -102,6 +106,7 @@ pub(super) struct RelayPeer {
     token: Mutex<Option<Minted>>,
     gone: watch::Sender<bool>,
     shown: Mutex<Option<RouteUp>>,
+    pub(super) held: HeldBudget,
     /// A number of its own: when a route changes, the watches of the old one end beside those of the new one, and count
     /// apart.
     number: u64,
@@ -262,6 +267,7 @@ impl Peers {
             token: Mutex::default(),
             gone: watch::channel(false).0,
             shown: Mutex::default(),
+            held: HeldBudget::of(MAX_HELD),
             number: self.numbers.fetch_add(1, Ordering::Relaxed),
             gauge: self.counts.watches.get_or_create(&of_peer).clone(),
             age: self.counts.token_age.get_or_create(&of_peer).clone(),

@@ -57,6 +57,9 @@ pub(super) enum RelayRefusal {
     /// The peer points elsewhere, where no one follows it.
     #[error("cluster `{cluster}` answered {}", status.as_u16())]
     Redirected { cluster: ClusterId, status: StatusCode },
+    /// What it answered cannot be judged.
+    #[error("cluster `{cluster}` answered something else than JSON, which it was asked for")]
+    NotJson { cluster: ClusterId },
 }
 
 impl RelayRefusal {
@@ -77,7 +80,7 @@ impl RelayRefusal {
             | Self::NoKey { .. }
             | Self::Unwritable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Late { .. } => StatusCode::GATEWAY_TIMEOUT,
-            Self::Redirected { .. } => StatusCode::BAD_GATEWAY,
+            Self::Redirected { .. } | Self::NotJson { .. } => StatusCode::BAD_GATEWAY,
         };
         let answer = Refused::new(status, self.to_string());
         if let Self::Limited { wait } = self {

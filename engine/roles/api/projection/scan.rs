@@ -109,6 +109,11 @@ impl<'a> Scanner<'a> {
         self.at
     }
 
+    /// What is still to be read.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.text.get(self.at..).unwrap_or_default()
+    }
+
     /// What was read since there were `from` bytes read.
     pub(super) fn since(&self, from: usize) -> &'a [u8] {
         self.text.get(from..self.at).unwrap_or_default()
@@ -225,7 +230,7 @@ impl SkippedValues {
         }
         let at = self.next;
         self.next += 1;
-        let rest = scan.text.get(scan.at..).unwrap_or_default();
+        let rest = scan.rest();
         if let Some(known) = self.values.get(at).filter(|known| !known.is_empty() && rest.starts_with(known)) {
             scan.at += known.len();
             return Ok(());

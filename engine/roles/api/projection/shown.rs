@@ -20,6 +20,8 @@ pub struct Visible {
     share: Option<Share>,
     system: Option<Namespace>,
     network: Option<NetworkName>,
+    /// It is not known, and stays as it came.
+    keeps_network: bool,
     mark: Option<Mark>,
 }
 
@@ -39,22 +41,33 @@ impl Visible {
         Some(shown)
     }
 
+    /// What a reader takes of what a peer shows it: all namespaces, since it is the peer that says which it shares, and the
+    /// network as it was reviewed. Where that is not known, since an older engine wrote the route, it is as the peer says:
+    /// entries that are in use do not go for that. `None`: the resource is not in the table.
+    pub fn of_peer(group: &str, resource: &str, network: Option<&NetworkName>) -> Option<Self> {
+        let kind = kind(group, resource)?;
+        let has_network = shape::has(kind.fields, Shape::Network);
+        let network = network.filter(|_| has_network);
+        let (keeps_network, mark) = (has_network && network.is_none(), network.map(Mark::of));
+        Some(Self { network: network.cloned(), keeps_network, mark, ..Self::whole(kind.fields) })
+    }
+
     /// What is shown of the answer to `/api`.
     pub fn of_api_versions() -> Self {
         Self::whole(API_VERSIONS)
     }
 
     fn whole(fields: &'static [ShownField]) -> Self {
-        Self { fields, otherwise: None, share: None, system: None, network: None, mark: None }
+        Self { fields, otherwise: None, share: None, system: None, network: None, keeps_network: false, mark: None }
     }
 
     /// Whether an object of this name may be shown.
-    pub(in crate::roles::proxy) fn may_be_named(&self, name: &str) -> bool {
+    pub(in crate::roles) fn may_be_named(&self, name: &str) -> bool {
         shape::may_be_named(self.fields, name)
     }
 
     /// Whether the selectors of a query name nothing but what is shown.
-    pub(in crate::roles::proxy) fn may_be_selected(&self, query: &Query) -> bool {
+    pub(in crate::roles) fn may_be_selected(&self, query: &Query) -> bool {
         let by_field = |selector: &String| selector::fields_are_shown(selector, self.fields);
         let by_label = |selector: &String| selector::labels_are_shown(selector, self.fields);
         let given = |selector: &&String| !selector.is_empty();
@@ -63,7 +76,7 @@ impl Visible {
     }
 
     /// The request as it is forwarded to the apiserver; `None` where the client has to list again.
-    pub(in crate::roles::proxy) fn resumed(&mut self, request: &ApiRequest) -> Option<ApiRequest> {
+    pub(in crate::roles) fn resumed(&mut self, request: &ApiRequest) -> Option<ApiRequest> {
         // by its labels an object is chosen of which none are shown
         if request.query.label_selector.as_ref().is_some_and(|selector| !selector.is_empty()) {
             self.otherwise = None;
@@ -77,6 +90,7 @@ impl Visible {
             share: self.share.as_ref(),
             system: self.system.as_ref().map(Namespace::as_str),
             network: self.network.as_ref().map(NetworkName::as_str),
+            keeps_network: self.keeps_network,
             mark: self.mark.as_ref().map(Mark::as_str),
         }
     }

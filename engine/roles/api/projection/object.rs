@@ -27,6 +27,8 @@ pub(super) struct PeerVisibility<'a> {
     pub(super) system: Option<&'a str>,
     /// The cluster's own network.
     pub(super) network: Option<&'a str>,
+    /// It is not known, and what an object says of it is shown.
+    pub(super) keeps_network: bool,
     /// What is put behind each version.
     pub(super) mark: Option<&'a str>,
 }
@@ -251,7 +253,8 @@ impl Projected<'_> {
         let mut is_first = true;
         while let Some(key) = scan.key(&mut is_first)? {
             let known = key.with(|key| fields.iter().enumerate().find(|(_, field)| field.name.as_bytes() == key))?;
-            let Some((at, field)) = known.filter(|(_, field)| field.shape != Shape::Network) else {
+            let is_taken = |field: &ShownField| field.shape != Shape::Network || self.seen.keeps_network;
+            let Some((at, field)) = known.filter(|(_, field)| is_taken(field)) else {
                 SKIPPED.with_borrow_mut(|skipped| skipped.skip(scan))?;
                 continue;
             };
@@ -260,7 +263,8 @@ impl Projected<'_> {
             }
             seen |= 1 << at;
             write_name(self.out, &mut begun, field.name);
-            shown &= self.value(scan, field.shape)?;
+            let shape = if field.shape == Shape::Network { Shape::Value } else { field.shape };
+            shown &= self.value(scan, shape)?;
         }
         for (_, field) in fields.iter().enumerate().filter(|(at, _)| seen >> at & 1 == 0) {
             shown &= absent(field, self.seen, &mut begun, self.out);
@@ -308,7 +312,7 @@ fn is_shown_without(shape: Shape, seen: PeerVisibility<'_>) -> bool {
     match shape {
         Shape::OneOf(_) | Shape::SystemNamespace => false,
         Shape::SharedNamespace => seen.shows_unstated(),
-        Shape::Network => seen.network.is_some(),
+        Shape::Network => seen.network.is_some() || seen.keeps_network,
         Shape::Value
         | Shape::Values
         | Shape::Entries { .. }

@@ -1,9 +1,13 @@
 //! What a peer is given of the apiserver's answers: of each object the fields of a table and nothing else.
 //!
+//! The api-proxy gives no more of its cluster, and the relay of a reader takes no more from a peer: that one may run another
+//! api-proxy, or one that lies.
+//!
 //! The apiserver is asked for JSON, and its answer is written anew object by object while it comes: a list, a watch, or one
 //! object. At most one object is held. What cannot be read ends the answer with an error, and does not pass. Bookmarks and
 //! errors of a watch pass with their own fields.
 
+mod budget;
 mod fields;
 mod list;
 mod object;
@@ -13,6 +17,7 @@ mod shape;
 mod shown;
 mod view;
 
+pub use budget::HeldBudget;
 pub use fields::{KINDS, SHOWN_DEFINITIONS};
 pub use object::MAX_OBJECT;
 pub use shape::{Shape, ShownField, ShownKind};
@@ -22,7 +27,9 @@ pub use view::{Mark, View};
 use bytes::Bytes;
 use memchr::memchr;
 
+use crate::roles::api::request::Verb;
 use crate::server::stream::{Misread, StreamTransform};
+use budget::HeldBytes;
 use list::ListProjection;
 use object::{PeerVisibility, SHOWN_PART, blank};
 
@@ -36,6 +43,17 @@ pub enum AnswerForm {
     Watch,
 }
 
+impl AnswerForm {
+    /// That of the answer to a request.
+    pub fn of(verb: Verb) -> Self {
+        match verb {
+            Verb::Get => Self::Object,
+            Verb::List => Self::List,
+            Verb::Watch => Self::Watch,
+        }
+    }
+}
+
 impl Visible {
     /// The projection of one answer.
     pub fn projection(&self, form: AnswerForm) -> Projection {
@@ -44,12 +62,12 @@ impl Visible {
             AnswerForm::List => ProjectionReader::List(ListProjection::default()),
             AnswerForm::Watch => ProjectionReader::Watch,
         };
-        Projection { shown: self.clone(), reader, held: Vec::new() }
+        Projection { shown: self.clone(), reader, held: Vec::new(), counted: None }
     }
 }
 
 /// What is shown of a `Status`, by which the apiserver says why it does not answer.
-pub(super) fn status(text: &[u8]) -> Result<Vec<u8>, Misread> {
+pub(in crate::roles) fn status(text: &[u8]) -> Result<Vec<u8>, Misread> {
     let mut out = Vec::new();
     object::write_object(text, fields::STATUS, PeerVisibility::default(), &mut out)?;
     Ok(out)
@@ -62,6 +80,15 @@ pub struct Projection {
     reader: ProjectionReader,
     /// The beginning of what has not come whole.
     held: Vec<u8>,
+    counted: Option<HeldBytes>,
+}
+
+impl Projection {
+    /// The same, which holds no more than this has room for.
+    #[must_use]
+    pub fn within(self, budget: &HeldBudget) -> Self {
+        Self { counted: Some(budget.begin()), ..self }
+    }
 }
 
 #[derive(Debug)]
@@ -106,6 +133,9 @@ impl StreamTransform for Projection {
         }
         if self.held.len() > MAX_OBJECT && !matches!(self.reader, ProjectionReader::List(_)) {
             return Err(Misread::TooLarge(MAX_OBJECT));
+        }
+        if let Some(counted) = &mut self.counted {
+            counted.are(self.held.len())?;
         }
         if self.held.is_empty() {
             // an idle watch holds nothing
