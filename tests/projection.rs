@@ -244,6 +244,36 @@ fn events_of_definitions_that_are_not_shown_are_none() {
     );
 }
 
+#[test]
+fn what_goes_wrong_inside_the_cluster_is_not_shown_in_a_watch_either() {
+    let event = |status: &Value| json!({ "type": "ERROR", "object": status });
+    let failure = |code: u16| {
+        json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": "unable to transform key \"/registry/pods/hidden/secret\"", "reason": "InternalError", "code": code })
+    };
+    let of = |text: &str| {
+        let text = projected(&shown("pods"), AnswerForm::Watch, [text.as_bytes()]).unwrap();
+        serde_json::from_str::<Value>(&text).unwrap()["object"].clone()
+    };
+    for code in [500, 503, 0, 45, 4000] {
+        let text = event(&failure(code)).to_string();
+        let mut wanted = failure(code);
+        wanted["message"] = json!("the apiserver cannot continue this watch");
+        assert_eq!(of(&format!("{text}\n")), wanted);
+    }
+    // in whatever order, and where there is no code, or another one
+    for text in [
+        r#"{"object":{"code":500,"message":"secret"},"type":"ERROR"}"#,
+        r#"{"type":"ERROR","object":{"message":"secret"}}"#,
+        r#"{"type":"ERROR","object":{"message":"secret","code":"410"}}"#,
+        r#"{"type":"ERROR","object":{"message":"secret","details":{"code":410},"\u0063ode":500}}"#,
+    ] {
+        assert!(!of(&format!("{text}\n")).to_string().contains("secret"), "{text}");
+    }
+    // what is wrong with the request is told to whoever sent it
+    assert_eq!(of(&format!("{}\n", event(&failure(410)))), failure(410));
+}
+
 /// Any JSON, made of the keys that are known and of others.
 fn anything() -> impl Strategy<Value = Value> {
     let mut keys: Vec<String> =

@@ -351,5 +351,17 @@ pub(super) const STATUS: &[ShownField] = &[
     field("code", Value, "every client"),
 ];
 
+/// The same of what goes wrong inside the cluster (500 and above), whose message may name any object of it
+/// (k8s.io/apiserver `pkg/storage/etcd3/watcher.go`).
+pub(super) const FAILURE: &[ShownField] = &[
+    API_VERSION,
+    KIND,
+    field("metadata", Object(&[]), ""),
+    field("status", Value, "every client"),
+    field("reason", Value, "every client"),
+    field("details", Object(&[field("retryAfterSeconds", Value, "every client")]), ""),
+    field("code", Value, "every client"),
+];
+
 /// What `/api` says; peers probe with it.
 pub(super) const API_VERSIONS: &[ShownField] = &[KIND, API_VERSION, field("versions", Values, "every client")];

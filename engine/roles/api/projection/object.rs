@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 
-use super::fields::{BOOKMARK, STATUS};
+use super::fields::{BOOKMARK, FAILURE, STATUS};
 use super::scan::{JsonText, Scanner, SkippedValues, UnreadJson, write, write_number};
 use super::shape::{Shape, ShownField};
 use crate::server::stream::Misread;
@@ -373,6 +373,24 @@ impl EventType {
     }
 }
 
+/// Whether the message of a `Status` is for whoever asked: it says what is wrong with the request, and not what goes wrong
+/// inside the cluster.
+fn is_of_request(status: &[u8]) -> bool {
+    let mut scan = Scanner::new(status);
+    let mut code = || {
+        scan.expect(b'{')?;
+        let mut is_first = true;
+        while let Some(key) = scan.key(&mut is_first)? {
+            if key.with(|key| key == b"code")? && scan.peek()?.is_ascii_digit() {
+                return scan.number();
+            }
+            scan.skip()?;
+        }
+        Err(UnreadJson::Shape)
+    };
+    code().is_ok_and(|code| matches!(code, [b'4', _, _]))
+}
+
 /// Writes what is shown of an event of a watch, with a newline. `false`: its object is not shown, and nothing is written.
 pub(super) fn write_event(
     text: &[u8],
@@ -391,15 +409,24 @@ pub(super) fn write_event(
     // an apiserver writes the type first; where it does not, the object waits for it
     let mut waiting: Option<&[u8]> = None;
     let mut write_object = |event: EventType, scan: &mut Scanner<'_>| {
+        let is_inside = event == EventType::Error && !is_of_request(scan.rest());
         out.extend_from_slice(b"{\"type\":\"");
         out.extend_from_slice(event.name().as_bytes());
         out.extend_from_slice(b"\",\"object\":");
         let fields = match event {
             EventType::Added | EventType::Modified | EventType::Deleted => fields,
             EventType::Bookmark => BOOKMARK,
+            EventType::Error if is_inside => FAILURE,
             EventType::Error => STATUS,
         };
-        write_next(scan, Shape::Object(fields), seen, out)
+        let shown = write_next(scan, Shape::Object(fields), seen, out)?;
+        if is_inside && out.last() == Some(&b'}') {
+            out.pop();
+            let mut begun = out.last() != Some(&b'{');
+            write_name(out, &mut begun, "message");
+            out.extend_from_slice(b"\"the apiserver cannot continue this watch\"}");
+        }
+        Ok::<bool, UnreadJson>(shown)
     };
     while let Some(key) = scan.key(&mut is_first)? {
         match key.with(|key| (key == b"type", key == b"object"))? {
