@@ -328,6 +328,11 @@ impl FleetCluster {
         }
     }
 
+    /// Whether it publishes an identity that is not its own.
+    pub(crate) fn lies_of_itself(&self) -> bool {
+        matches!(self.trouble, Some(ClusterTrouble::OtherUuid | ClusterTrouble::OtherRoot | ClusterTrouble::OtherKey))
+    }
+
     /// What retires is still in use where it is known; nothing can be said of what is not.
     pub(crate) fn forget_retiring(&mut self, is_known: &dyn Fn(&Root) -> bool) {
         let name = self.name;

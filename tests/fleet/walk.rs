@@ -195,7 +195,7 @@ impl WalkTheme {
 
     /// A step of such a walk.
     pub(crate) fn step(self) -> impl Strategy<Value = WalkStep> + use<> {
-        let cluster = || 0..4_usize;
+        let cluster = || prop_oneof![Just(self.cluster), 0..4_usize];
         let kinds: Vec<(u32, BoxedStrategy<WalkStep>)> = vec![
             (2, (0..6_usize).prop_map(WalkStep::Revert).boxed()),
             (5, cluster().prop_map(WalkStep::Sync).boxed()),
@@ -212,7 +212,7 @@ impl WalkTheme {
             (1, Just(WalkStep::LoseWholeLock).boxed()),
             (1, (0..8_usize, 1..6_usize).prop_map(|(file, back)| WalkStep::OldLock(file, back)).boxed()),
             (1, (any::<u8>(), 1..6_usize).prop_map(|(bits, back)| WalkStep::MergedLock(bits, back)).boxed()),
-            (1, (cluster(), any::<usize>()).prop_map(|(c, file)| WalkStep::LoseRendered(c, file)).boxed()),
+            (2, (cluster(), any::<usize>()).prop_map(|(c, file)| WalkStep::LoseRendered(c, file)).boxed()),
             (1, (cluster(), 0..3_usize).prop_map(|(c, kind)| WalkStep::Foreign(c, kind)).boxed()),
             (1, (1..6_usize, flags()).prop_map(|(back, flags)| WalkStep::OtherEngine(back, flags)).boxed()),
         ];
@@ -324,9 +324,13 @@ impl Walk {
             }
             WalkStep::LoseRendered(cluster, pick) => {
                 let cluster = fleet.name(*cluster);
-                let files: Vec<String> = fleet.folder(cluster).into_keys().collect();
+                let mut files: Vec<String> = fleet.folder(cluster).into_keys().collect();
+                // every other one is a remote secret
+                if pick.is_multiple_of(2) {
+                    files.retain(|file| file.starts_with("secret-"));
+                }
                 if !files.is_empty() {
-                    let path = format!("rendered/{cluster}/{}", files[pick % files.len()]);
+                    let path = format!("rendered/{cluster}/{}", files[pick / 2 % files.len()]);
                     fleet.change_tree(|files| {
                         files.remove(&path);
                     });

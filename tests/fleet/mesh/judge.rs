@@ -89,12 +89,22 @@ impl FleetMesh {
         let is_held = held.contains(&pair);
         let is_fault = |lack: &&MissingNeed| {
             let excused = self.excused.get(&(pair, (*lack).clone())).copied();
-            let misled = [pair.0, pair.1].into_iter().filter_map(|name| self.misled.get(name)).flatten();
-            let misled = misled.filter(|(need, _)| *need == lack.0).map(|(_, why)| *why);
-            let why = excused.into_iter().chain(misled).find(|why| why.excuses(law, is_held));
+            let misled = [pair.0, pair.1].into_iter().filter_map(|name| Some((name, self.misled.get(name)?)));
+            let misled = misled.flat_map(|(name, whys)| whys.iter().map(move |(need, why)| (name, *need, *why)));
+            let misled = misled.filter(|(_, need, _)| *need == lack.0);
+            // until it answers, no run knows that it was made anew
+            let unknown = misled.clone().any(|(name, _, why)| why == Why::Rebuilt && !self.is_accepted(name));
+            let known = misled.map(|(_, _, why)| why).find(|why| why.excuses(law, is_held));
+            let why = excused.filter(|why| why.excuses(law, is_held)).or(known).or(unknown.then_some(Why::Rebuilt));
             why.inspect(|why| self.excuse(law, *why)).is_none()
         };
         lacks.into_iter().filter(is_fault).cloned().collect()
+    }
+
+    /// Whether the lock has the cluster as it is now.
+    fn is_accepted(&self, cluster: &str) -> bool {
+        let file = self.checkout.get(&format!("lock/clusters/{cluster}.yaml"));
+        file.is_some_and(|bytes| String::from_utf8_lossy(bytes).contains(&self.site(cluster).uuid()))
     }
 
     pub(super) fn excuse(&self, law: Law, why: Why) {
@@ -134,7 +144,11 @@ impl FleetMesh {
             let touches = |pair: &ReaderAndPeer| pair.0 == *name || pair.1 == *name;
             let lacks =
                 |lacks: &BTreeSet<MissingNeed>| lacks.iter().any(|(need, _)| needs.iter().any(|(of, _)| of == need));
-            stated.contains_key(name) || lacking.iter().any(|(pair, lacking)| touches(pair) && lacks(lacking))
+            let lies = self.sites.get(name).is_some_and(FleetCluster::lies_of_itself);
+            let is_taken_in = lies && needs.iter().any(|(_, why)| *why == Why::Accepted);
+            stated.contains_key(name)
+                || is_taken_in
+                || lacking.iter().any(|(pair, lacking)| touches(pair) && lacks(lacking))
         });
     }
 

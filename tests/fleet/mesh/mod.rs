@@ -25,7 +25,7 @@ use isthmus::types::time::Timestamp;
 use self::law::{ALL_NEEDS, LinkNeed};
 pub(crate) use self::law::{Broken, Law, MissingNeed, ReaderAndPeer, Why};
 use super::istiod::SimulatedIstiod;
-use super::site::{ClusterTrouble, FleetCluster, FleetEvent, NAMES};
+use super::site::{FleetCluster, FleetEvent, NAMES};
 use super::wish::WantedSpecs;
 use crate::support::naive::{NaiveFiles, squeeze};
 use crate::support::road::{self, Changes};
@@ -294,7 +294,17 @@ impl FleetMesh {
         before: &mut BTreeMap<ReaderAndPeer, BTreeSet<MissingNeed>>,
         change: impl FnOnce(&mut FleetCluster) -> bool,
     ) -> Result<(), Broken> {
+        let gone: Vec<(ReaderAndPeer, String)> = match self.tree_by_hand || self.reverted {
+            true => self.last_ids.clone().into_iter().filter(|(pair, _)| !before.contains_key(pair)).collect(),
+            false => Vec::new(),
+        };
+        let had: Vec<_> = gone.iter().map(|(pair, id)| self.lacks(*pair, id, None)).collect();
         if change(self.sites.get_mut(cluster).unwrap()) {
+            // what a hand takes from a link whose secret is lost, too
+            for ((pair, id), had) in gone.iter().zip(had) {
+                let new: Vec<MissingNeed> = self.lacks(*pair, id, None).difference(&had).cloned().collect();
+                self.excused.extend(new.into_iter().map(|lack| ((*pair, lack), Why::Unseen)));
+            }
             let after = self.lacking();
             self.judge_sync((cluster, file), before, &after)?;
             self.tidy_excuses();
@@ -480,14 +490,12 @@ impl FleetMesh {
             self.misled.entry(name).or_default().extend(needs);
         }
         for site in self.sites.values().filter(|_| flags.accept) {
-            if matches!(
-                site.trouble,
-                Some(ClusterTrouble::OtherUuid | ClusterTrouble::OtherRoot | ClusterTrouble::OtherKey)
-            ) {
+            if site.lies_of_itself() {
                 let needs = ALL_NEEDS.map(|need| (need, Why::Accepted));
                 self.misled.entry(site.name).or_default().extend(needs);
             }
         }
+        self.excuse_lost_relay_cas();
         let mut changes = Changes::default();
         let world = World {
             now: Timestamp::from_seconds(self.now),
@@ -546,6 +554,25 @@ impl FleetMesh {
             self.forget_untruths();
         }
         Ok(outcome)
+    }
+
+    /// A former CA of a relay that a hand took out of lock and tree alike is known to no run.
+    fn excuse_lost_relay_cas(&mut self) {
+        if !self.tree_by_hand {
+            return;
+        }
+        let lock: BTreeSet<String> =
+            self.lock_files().values().map(|bytes| squeeze(&String::from_utf8_lossy(bytes))).collect();
+        for pair @ (reader, _) in self.pairs() {
+            let tree = SimulatedIstiod::read(&self.folder(reader)).relay_cas;
+            for ca in self.site(reader).used_relay_cas(self.now) {
+                let is_known = tree.values().any(|known| known.contains(&ca.squeezed))
+                    || lock.iter().any(|file| file.contains(&ca.squeezed));
+                if !is_known {
+                    self.excused.insert((pair, (LinkNeed::RelayCa, ca.squeezed.clone())), Why::Hand);
+                }
+            }
+        }
     }
 
     /// The specs say again what they said in the last run that was taken.
