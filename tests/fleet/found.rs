@@ -493,3 +493,9 @@ fn a_cluster_whose_entry_and_links_are_lost_is_not_written_anew() {
     let (_, taken) = super::walk(3, true, false, &[document(2), LoseWholeLock, Run(RESTORE), document(0)], &[], false);
     taken.unwrap();
 }
+
+/// The former CA of its relay is then only in that secret, and in what is live.
+#[test]
+fn a_secret_and_the_entry_are_lost_while_the_relay_takes_another_ca() {
+    holds(&[WalkStep::LoseRendered(0, 0), LoseLock(0), WalkStep::Happen(0, FleetEvent::ReplaceRelayCa), Run(ACCEPT)]);
+}

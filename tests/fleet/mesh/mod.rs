@@ -127,6 +127,8 @@ pub(crate) struct FleetMesh {
     foreign: BTreeMap<String, (Vec<u8>, Option<Vec<u8>>)>,
     /// Someone changed the tree by hand since the last run.
     tree_by_hand: bool,
+    /// Someone did so in this walk.
+    was_by_hand: bool,
     /// The tree became that of an older commit, and did not come to rest since.
     reverted: bool,
     /// How long workloads use certificates of a root that was replaced, in seconds.
@@ -158,6 +160,7 @@ impl FleetMesh {
             used: RefCell::default(),
             foreign: BTreeMap::new(),
             tree_by_hand: false,
+            was_by_hand: false,
             reverted: false,
             certificates_last: 24 * HOUR,
             prints: false,
@@ -410,7 +413,7 @@ impl FleetMesh {
     /// Someone changes the tree by hand.
     pub(crate) fn change_tree(&mut self, change: impl FnOnce(&mut NaiveFiles)) {
         change(&mut self.checkout);
-        self.tree_by_hand = true;
+        (self.tree_by_hand, self.was_by_hand) = (true, true);
         let trees = self.trees();
         for pair in self.pairs() {
             let is_in_tree = trees.get(pair.0).is_some_and(|tree| tree.secrets.contains_key(pair.1));
@@ -558,16 +561,16 @@ impl FleetMesh {
 
     /// A former CA of a relay that a hand took out of lock and tree alike is known to no run.
     fn excuse_lost_relay_cas(&mut self) {
-        if !self.tree_by_hand {
+        if !self.was_by_hand {
             return;
         }
-        let lock: BTreeSet<String> =
-            self.lock_files().values().map(|bytes| squeeze(&String::from_utf8_lossy(bytes))).collect();
+        let Ok(lock) = self.lock() else { return };
         for pair @ (reader, _) in self.pairs() {
             let tree = SimulatedIstiod::read(&self.folder(reader)).relay_cas;
+            let locked = lock.clusters.get(&cluster_name(reader)).and_then(|entry| entry.relay_cas());
+            let locked = squeeze(&locked.unwrap_or_default());
             for ca in self.site(reader).used_relay_cas(self.now) {
-                let is_known = tree.values().any(|known| known.contains(&ca.squeezed))
-                    || lock.iter().any(|file| file.contains(&ca.squeezed));
+                let is_known = tree.values().any(|known| known.contains(&ca.squeezed)) || locked.contains(&ca.squeezed);
                 if !is_known {
                     self.excused.insert((pair, (LinkNeed::RelayCa, ca.squeezed.clone())), Why::Hand);
                 }
