@@ -452,11 +452,11 @@ mod tests {
             certificate-expired certificate-not-yet-valid certificate-wrong-name tls-failed address-not-allowed \
             token-not-admitted document-not-found peer-not-ready unexpected-status redirect-not-followed \
             answer-too-large headers-too-large answer-too-slow answer-broken answer-encoded answer-not-json \
-            document-malformed document-incomplete file-missing file-unreadable request-not-prepared \
+            document-malformed document-incomplete file-missing file-unreadable request-not-prepared readings-differ \
             public-document-not-read public-document-not-accepted key-missing links-still-leaving root-ca-refused \
             cluster-domain-differs gateway-inside trust-change-held-back \
             key-unusable key-not-known cluster-key-needed reader-not-known \
-            cluster-not-reached cluster-paused link-begins private-document-missing relay-ca-missing \
+            cluster-not-reached cluster-paused link-begins peer-reads-first private-document-missing relay-ca-missing \
             evidence-not-seen evidence-missing evidence-unknown root-ca-not-live network-not-live route-not-live relay-not-admitted \
             istio-not-prepared trust-domain-not-accepted root-cas-hidden standard-config-incomplete \
             withdrawn-object-still-there withdrawn-object-unknown \
