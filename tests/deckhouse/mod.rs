@@ -6,6 +6,7 @@ mod east;
 mod reader;
 mod stages;
 mod through;
+mod two;
 mod watches;
 
 use std::collections::BTreeMap;
