@@ -222,6 +222,10 @@ fn what_cannot_be_invited_to_is_reported() {
         "https://istio-metadata.east.example.com/",
         "https://istio-metadata.east.example.com:8443/",
     );
-    checkout.refuses(&["invite", "east", "--for", "deckhouse"], 1, &["admits no port", "serve it by name on 443"]);
+    let invited = checkout.engine(&["invite", "east", "--for", "deckhouse"]).done();
+    assert!(invited.contains("metadataEndpoint: https://istio-metadata.east.example.com:8443/metadata"), "{invited}");
+    assert!(invited.contains("# Its port needs a CRD of April 2026 or newer"), "{invited}");
+    checkout.edit("specs/mesh.yaml", "https://istio-metadata.east.example.com:8443/", "https://[fd00::7]:8443/");
+    checkout.refuses(&["invite", "east", "--for", "deckhouse"], 1, &["admits no IPv6 address", "serve it by name"]);
     checkout.engine(&["invite", "east"]).done();
 }

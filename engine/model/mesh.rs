@@ -313,6 +313,13 @@ pub enum DeckhouseCrd {
     EndpointInMetadata,
 }
 
+impl DeckhouseCrd {
+    /// Whether its pattern admits a port in the endpoint, as it does since deckhouse/deckhouse#19247 (April 2026).
+    pub fn admits_port(self) -> bool {
+        self == Self::Current
+    }
+}
+
 /// Whether a cluster takes part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {

@@ -281,7 +281,7 @@ fn cluster_page(cluster: &SurveyedCluster, all: &[SurveyedCluster], options: &Op
         );
         page.line(1, "reconciler: deckhouse");
         page.gap();
-        page.comment(1, "Where Deckhouse's metadata-exporter is reached; its CRD admits no port.");
+        page.comment(1, "Where Deckhouse's metadata-exporter is reached.");
         page.line(1, "metadata:");
         let example = format!("for example https://istio-metadata.{}.example.com/metadata", name.value);
         page.fill_in(2, "endpoint", &format!("`istio-metadata` of the cluster's public domain template, {example}"));

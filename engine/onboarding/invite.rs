@@ -39,9 +39,7 @@ pub enum InviteError {
     )]
     Files(ClusterName),
     /// Deckhouse reads no such endpoint.
-    #[error(
-        "Deckhouse admits no port and no IPv6 address in a metadataEndpoint, and `{0}` has {1}; serve it by name on 443"
-    )]
+    #[error("Deckhouse admits no IPv6 address in a metadataEndpoint, and `{0}` has {1}; serve it by name")]
     DeckhouseEndpoint(ClusterName, Endpoint),
     /// The document could not be written.
     #[error(transparent)]
@@ -263,6 +261,10 @@ impl Invitation {
             text += &format!("#   {name:<14} {value}\n");
         }
         text += "#\n";
+        if form == InvitationForm::Deckhouse && !self.endpoint.fits_deckhouse(false) {
+            text +=
+                "# Its port needs a CRD of April 2026 or newer (deckhouse/deckhouse#19247): older ones refuse it.\n#\n";
+        }
         text += match form {
             InvitationForm::Deckhouse => {
                 "# Here nothing happens until your cluster is declared in our checkout, too.\n"
@@ -307,7 +309,7 @@ impl Invitation {
             })?);
         }
         let deckhouse = form == InvitationForm::Deckhouse;
-        if deckhouse && !self.endpoint.fits_deckhouse() {
+        if deckhouse && !self.endpoint.fits_deckhouse(true) {
             return Err(InviteError::DeckhouseEndpoint(self.name.clone(), self.endpoint.clone()));
         }
         let spec = InvitationMulticluster {

@@ -411,10 +411,14 @@ impl Endpoint {
         format!("{self}/{document}")
     }
 
-    /// Whether the CRD of Deckhouse's IstioMulticluster admits it: no port, no address of IPv6, no folder.
-    pub fn fits_deckhouse(&self) -> bool {
+    /// Whether the CRD of Deckhouse's IstioMulticluster admits it: no address of IPv6, no folder, and a port only where that
+    /// revision has one.
+    pub fn fits_deckhouse(&self, with_port: bool) -> bool {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'/' | b'-');
-        self.to_string().strip_prefix("https://").is_some_and(|rest| rest.bytes().all(plain))
+        let admits = |byte: u8| plain(byte) || with_port && byte == b':';
+        let has_name = |host: &Host| host.to_string().bytes().all(plain);
+        let Self::Https { host, .. } = self else { return false };
+        has_name(host) && self.to_string().trim_start_matches("https://").bytes().all(admits)
     }
 }
 

@@ -374,10 +374,13 @@ fn its_stored_documents_are_read_by_every_shape_of_its_crd() {
         ),
         format!("  metadata:\n    endpoint: {ENDPOINT}\n    ca: |\n      {ca}\n"),
     ] {
-        let text = spec(&format!("{head}spec:\n{shape}"));
-        let input = Input { specs: vec![source("specs/mesh.yaml", text)], ..Input::default() };
-        let program = Program::load(&input, &|_| None).unwrap();
-        assert_eq!(program.mesh.clusters[&name("deck")].endpoint.to_string(), ENDPOINT, "{shape}");
+        for port in ["", ":8443"] {
+            let at = |text: &str| text.replace("deck.invalid", &format!("deck.invalid{port}"));
+            let text = spec(&format!("{head}spec:\n{}", at(&shape)));
+            let input = Input { specs: vec![source("specs/mesh.yaml", text)], ..Input::default() };
+            let program = Program::load(&input, &|_| None).unwrap();
+            assert_eq!(program.mesh.clusters[&name("deck")].endpoint.to_string(), at(ENDPOINT), "{shape}");
+        }
     }
 }
 
@@ -392,6 +395,8 @@ async fn trust_stays_while_it_is_seen_to_ask() {
         "kind: Cluster\nmetadata: {name: deck}\nspec:\n",
         "kind: Cluster\nmetadata: {name: deck}\nspec:\n  state: leaving\n  settle: 0s\n",
     );
+    let port = |text: String| text.replace("https://127.0.0.9/metadata", "https://127.0.0.9:8443/metadata");
+    assert_eq!(spec_of(&port).await["metadataEndpoint"], "https://127.0.0.9:8443/metadata");
     let stage = |run: &Run| run.decided.advanced.lock.link(&name("deck"), &name("east")).map(|link| link.stage);
     runs.used = Some(NOW.as_seconds() - 60);
     for _ in 0..4 {

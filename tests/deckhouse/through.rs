@@ -229,7 +229,7 @@ async fn the_page_on_deckhouse_is_what_happens() {
                 world.sync().await;
             }
             "invite" => {
-                // its CRD admits no port
+                // not every revision of its CRD admits a port
                 let spec = std::fs::read_to_string(world.checkout.path("specs/mesh.yaml")).unwrap();
                 let own = spec.lines().find(|line| line.contains("endpoint: https://127")).unwrap().trim().to_owned();
                 world.checkout.edit(

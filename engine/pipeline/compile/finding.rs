@@ -212,7 +212,7 @@ pub(super) enum CompileFinding<'a> {
         /// Where its document is.
         at: &'a Location,
     },
-    /// A port that a Deckhouse cluster cannot read.
+    /// A port, which the CRD of a Deckhouse cluster does not admit.
     EndpointPort {
         port: u16,
         /// The cluster that has to read it.
@@ -353,7 +353,9 @@ impl CompileFinding<'_> {
                 format!("`{one}` has the cluster domain `{domain}`, and `{other}` at {at} has `{others}`")
             }
             Self::EndpointPort { port, reader } => {
-                format!("the endpoint has port {port}, and the `deckhouse` cluster `{reader}` must read it")
+                format!(
+                    "the endpoint has port {port}, and the `deckhouse` cluster `{reader}` with `crd: v1alpha1-old` must read it"
+                )
             }
             Self::EndpointHost { host, reader } => {
                 format!(
@@ -432,10 +434,10 @@ impl CompileFinding<'_> {
             Self::FlatBesideOwn { .. } => "set `flatNetwork: true` here too, or give each its own network",
             Self::ClusterDomains { .. } => "services only merge between clusters of one domain",
             Self::EndpointPort { .. } => {
-                "a Deckhouse IstioMulticluster admits no port in its metadataEndpoint; serve it on 443"
+                "that IstioMulticluster admits no port in its endpoint; serve it on 443, or update that Deckhouse and take `crd` out"
             }
             Self::EndpointHost { .. } => {
-                "the metadataEndpoint of a Deckhouse IstioMulticluster holds letters, digits, `.`, `_`, `-` and `/`; give it a name"
+                "the metadataEndpoint of a Deckhouse IstioMulticluster holds letters, digits, `.`, `_`, `-`, `/` and a port; give it a name"
             }
             Self::EndpointFolder { .. } => "publish the metadata under https://, or do not link the two",
             Self::PeerOfNoCluster { .. } => "declare the own cluster by a Cluster document",

@@ -85,23 +85,22 @@ impl Compiler<'_> {
         for draft in drafts {
             let cluster = &draft.cluster;
             self.enabled(mesh, draft);
-            let reader = || deckhouses.iter().find(|reader| mesh.links(reader, &cluster.name));
-            match &cluster.endpoint {
-                endpoint if endpoint.fits_deckhouse() => {}
-                Endpoint::Https { port, host, .. } => {
-                    if let Some(reader) = reader() {
-                        let finding = match port {
-                            443 => CompileFinding::EndpointHost { host, reader },
-                            port => CompileFinding::EndpointPort { port: *port, reader },
-                        };
-                        self.error(&draft.endpoint_at, &finding);
+            let endpoint = &cluster.endpoint;
+            let is_refused = |reader: &&&ClusterName| {
+                let crd = mesh.clusters.get(**reader).map(|reader| reader.crd).unwrap_or_default();
+                !endpoint.fits_deckhouse(crd.admits_port()) && mesh.links(reader, &cluster.name)
+            };
+            // most endpoints fit every revision
+            let reader = if endpoint.fits_deckhouse(false) { None } else { deckhouses.iter().find(is_refused) };
+            if let Some(reader) = reader {
+                let finding = match endpoint {
+                    Endpoint::Https { port, .. } if endpoint.fits_deckhouse(true) => {
+                        CompileFinding::EndpointPort { port: *port, reader }
                     }
-                }
-                Endpoint::File(_) => {
-                    if let Some(reader) = reader() {
-                        self.error(&draft.endpoint_at, &CompileFinding::EndpointFolder { reader });
-                    }
-                }
+                    Endpoint::Https { host, .. } => CompileFinding::EndpointHost { host, reader },
+                    Endpoint::File(_) => CompileFinding::EndpointFolder { reader },
+                };
+                self.error(&draft.endpoint_at, &finding);
             }
             if draft.spec.is_none() && none_is_ours {
                 let finding = CompileFinding::PeerOfNoCluster { cluster: &cluster.name };
