@@ -190,7 +190,7 @@ fn the_answer_is_the_same_everywhere_and_asks_no_cluster() {
     assert!(before == checkout.output());
 }
 
-fn can_trace() -> bool {
+pub(crate) fn can_trace() -> bool {
     let environment = TestEnvironment::new().with_tools();
     let can = environment.program("strace").args(["-o", "/dev/null", "true"]).output().is_ok();
     assert!(can || std::env::var_os("CI").is_none(), "strace is missing");

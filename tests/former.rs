@@ -1,5 +1,6 @@
 //! What an earlier version had and this one has not: refused at its place, with a way out, and nothing is touched.
 
+use crate::argocd::can_trace;
 use crate::support::checkout::Checkout;
 
 const WAY_OUT: &str = "leave with the version before: ";
@@ -63,4 +64,29 @@ fn an_agent_is_refused_where_the_spec_names_it() {
     let checkout = Checkout::joined();
     checkout.edit("specs/mesh.yaml", "name: east}\nspec: {", "name: east}\nspec: {reconciler: agent, ");
     nothing_happens(&checkout, 1, &["specs/mesh.yaml:9:20", "`reconciler: agent` is not part of this version"]);
+}
+
+/// An upgrade does not stop CI: `key` is said to be of no use, and what it names is opened by nothing.
+#[test]
+fn a_key_of_a_cluster_is_warned_of_and_opened_by_no_command() {
+    let checkout = Checkout::joined();
+    let before = checkout.engine(&["plan"]);
+    checkout.edit("specs/mesh.yaml", "name: west}\nspec: {", "name: west}\nspec: {key: {file: keys/west.key}, ");
+    let canary = "CANARY-OF-A-PRIVATE-KEY";
+    checkout.write("keys/west.key", canary.as_bytes());
+    let warning = "`key` is not read any more: no private key of a cluster leaves it";
+    let planned = checkout.engine(&["plan"]);
+    assert_eq!((planned.code, planned.says(warning)), (before.code, true), "{planned}");
+    if !can_trace() {
+        return;
+    }
+    let (environment, trace) = (&checkout.environment, checkout.path("trace"));
+    for arguments in [&["plan"][..], &["apply", "--yes"], &["status"], &["verify"], &["graph"], &["keys", "list"]] {
+        let strace = ["strace", "-f", "-e", "trace=open,openat,openat2,readlink,readlinkat", "-o"];
+        let mut command = environment.wrapped(&[&strace[..], &[trace.to_str().unwrap()]].concat());
+        let ran = environment.end(command.args(arguments).current_dir(checkout.path("")));
+        assert!(ran.code == 0 && !ran.says(canary), "{arguments:?}: {ran}");
+        let calls = std::fs::read_to_string(&trace).unwrap();
+        assert!(calls.contains("\"specs") && !calls.contains("west.key"), "{arguments:?}: {calls}");
+    }
 }

@@ -64,7 +64,9 @@ fn read_by_east(deck: &Deckhouse, named: Option<&str>) -> PeerSeen {
 fn east_shows(deck: &Deckhouse, lock: &Lock) -> Evidence {
     let roots = |name: &str| lock.clusters[&super::name(name)].public.roots.iter().map(|root| root.digest);
     let private = lock.clusters[&name("deck")].private.clone().unwrap();
-    let cluster_id = DECK_ID.parse().unwrap();
+    // a stated network implies none
+    let id = if private.network.as_str() == "network-deck" { "deck" } else { DECK_ID };
+    let cluster_id = id.parse().unwrap();
     let route = LiveRoute { cluster_id, api_host: deck.api_host.parse().unwrap(), state: RouteState::Ok, reason: None };
     Evidence {
         trusts: Reported::Seen(roots("east").chain(roots("deck")).collect()),
@@ -336,6 +338,36 @@ async fn its_ambient_mode_is_named_and_waited_for() {
     let state = &run.decided.accepted.as_ref().unwrap().assessments[&name("deck")].private;
     let message = state.explanations().remove(0).to_string();
     assert!(message.starts_with("an east-west gateway: it publishes those of ambient mode alone"), "{message}");
+}
+
+/// Its network does not fit a label of ours, so it waits, with words, until the spec states another name. Gateways are taken as DNS
+/// takes them.
+#[tokio::test]
+async fn a_network_that_is_too_long_is_stated_and_a_rooted_gateway_is_taken() {
+    let mut runs = Runs::new(DeclaredAs::External, true);
+    let at = runs.text.rfind("  allow:").unwrap();
+    let allow = "  allow: {addresses: [127.0.0.0/8, \"2001:db8::/32\"], apiHosts: [\"*.deck.example.com\"]}\n";
+    runs.text.replace_range(at.., allow);
+    let mut run = runs.run(Shows::LongNetwork).await;
+    for _ in 0..2 {
+        run = runs.run(Shows::LongNetwork).await;
+    }
+    let state = &run.decided.accepted.as_ref().unwrap().assessments[&name("deck")].private;
+    let message = state.explanations().remove(0).to_string();
+    assert!(
+        message.contains("networkName: expected") && message.contains("state `network` in its Cluster"),
+        "{message}"
+    );
+    runs.text = runs.text.replace("  reconciler: external\n", "  reconciler: external\n  network: network-deck\n");
+    for _ in 0..3 {
+        run = runs.run(Shows::LongNetwork).await;
+    }
+    let lock = &run.decided.advanced.lock;
+    assert_eq!(lock.link(&name("east"), &name("deck")).map(|link| link.stage), Some(Stage::Joined));
+    let networks = data(&run, "isthmus-mesh", "meshNetworks").unwrap();
+    assert!(networks.contains("network-deck:"), "{networks}");
+    let gateways = lock.clusters[&name("deck")].private.as_ref().unwrap().gateways.iter().map(ToString::to_string);
+    assert_eq!(gateways.collect::<Vec<_>>(), ["[2001:db8::7]:15443", "ew.deck.example.com:15443"]);
 }
 
 /// What its module reads of us: the CA of our api-proxy, too, where a public one vouches for the exporter, in the fields of its CRD.

@@ -2,23 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use isthmus::roles::exporter::{CollectedEvidence, Exporter, Gathered, Published};
 use isthmus::roles::relay::RelayOptions;
 use isthmus::server::Running;
 use isthmus::types::certificate::parse_roots_any_time;
+use isthmus::types::name::ClusterId;
 use isthmus::wire::metadata::{
     AuthnKey, CredentialUse, Evidence, LiveNetwork, LiveRoute, PublicDocument, Reported, RouteState, StandardMeshConfig,
 };
 use isthmus::wire::peers::PeersFile;
-use isthmus::wire::seen::PeerSeen;
+use isthmus::wire::seen::{PeerSeen, SeenDocument};
 use serde_json::{Value, json};
 
 use super::east::{EastRelay, published, served};
 use super::{DECK, DeclaredAs, deckhouse, east_private, east_public, east_uuid, spec, unix_time};
 use crate::support::checkout::Checkout;
-use crate::support::deckhouse::{Deckhouse, serve};
+use crate::support::deckhouse::{Deckhouse, Shows, serve};
 use crate::support::environment::TestEnvironment;
 use crate::support::peer::{Ca, Peer};
 
@@ -29,6 +31,8 @@ struct ThroughWorld {
     exporter: Arc<Exporter>,
     deck: Arc<Deckhouse>,
     deck_exporter: Peer,
+    /// Whether deck asks the api-proxy of east no more.
+    quiet: AtomicBool,
     _running: Running,
 }
 
@@ -68,7 +72,7 @@ impl ThroughWorld {
             "specs/mesh.yaml",
             text.replace("metadata: {endpoint: \"https://127.0.0.9/metadata\"}", &own).as_bytes(),
         );
-        Self { checkout, relay, exporter, deck, deck_exporter, _running: running }
+        Self { checkout, relay, exporter, deck, deck_exporter, quiet: AtomicBool::new(false), _running: running }
     }
 
     /// Takes what is rendered for east into it, and waits until its relay and its exporter follow.
@@ -84,6 +88,8 @@ impl ThroughWorld {
             self.relay.routes(routes);
         }
         let wanted: Value = routes.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        let ids = wanted["routes"].as_array().into_iter().flatten().map(|route| route["clusterID"].as_str().unwrap());
+        let wanted_routes: Vec<ClusterId> = ids.map(|id| id.parse().unwrap()).collect();
         let wanted = wanted["metadata"][0].clone();
         let begun = Instant::now();
         let is_admitted = self.deck.known.lock().unwrap().contains_key(&east_uuid());
@@ -101,31 +107,42 @@ impl ThroughWorld {
         }
         let peers = file("isthmus-peers", "peers.json").map(|text| PeersFile::parse(text.as_bytes()).unwrap());
         let serial = peers.as_ref().map(|peers| peers.serial).unwrap_or_default();
-        let mut collected = CollectedEvidence::at(Instant::now(), self.evidence(serial), BTreeMap::new());
-        collected.peers_seen = self.relay.seen();
+        let routes = wanted_routes.into_iter().map(|cluster_id| LiveRoute {
+            cluster_id,
+            api_host: self.deck.api_host.parse().unwrap(),
+            state: RouteState::Ok,
+            reason: None,
+        });
+        let evidence = Evidence { routes: Reported::Seen(routes.collect()), ..self.evidence(serial) };
+        let mut collected = CollectedEvidence::at(Instant::now(), evidence, BTreeMap::new());
+        collected.peers_seen = self.relay.seen().into_iter().map(|seen| self.read_again(seen)).collect();
         self.exporter.change(|current| {
             current.evidence = Gathered::Collected(Arc::new(collected));
             current.peers = Ok(peers.unwrap_or_else(PeersFile::empty));
         });
     }
 
+    /// What the relay reads in its next round, half a minute later.
+    fn read_again(&self, seen: PeerSeen) -> PeerSeen {
+        match seen.private {
+            SeenDocument::Read(_) => {
+                PeerSeen { private: SeenDocument::of(self.deck.private().as_bytes()).unwrap(), ..seen }
+            }
+            SeenDocument::NotAsked | SeenDocument::Failed(_) => seen,
+        }
+    }
+
     /// Everything that is rendered is live.
     fn evidence(&self, serial: u64) -> Evidence {
         let roots = [east_public().root_ca, self.deck.root.clone()];
         let roots = roots.iter().flat_map(|pem| parse_roots_any_time(pem).unwrap()).map(|root| root.digest);
-        let route = LiveRoute {
-            cluster_id: "cluster-local-3413411223".parse().unwrap(),
-            api_host: self.deck.api_host.parse().unwrap(),
-            state: RouteState::Ok,
-            reason: None,
-        };
         let gateway = isthmus::types::address::Gateway::new("203.0.113.40", 15443).unwrap();
         let network = "network-cluster-local-3413411223".parse().unwrap();
         Evidence {
             trusts: Reported::Seen(roots.collect::<BTreeSet<_>>()),
             networks: Reported::Seen(vec![LiveNetwork { name: network, gateways: vec![gateway] }]),
             reads: Reported::Seen(Vec::new()),
-            routes: Reported::Seen(vec![route]),
+            routes: Reported::Seen(Vec::new()),
             prepared: Reported::Seen(true),
             relay_token: Reported::Seen(false),
             credentials: Reported::Seen(self.asked().into_iter().collect()),
@@ -138,7 +155,8 @@ impl ThroughWorld {
     fn asked(&self) -> Option<CredentialUse> {
         let knows = self.deck.known.lock().unwrap().contains_key(&east_uuid());
         let last_used = Some(unix_time().as_seconds());
-        knows.then(|| CredentialUse {
+        let asks = knows && !self.quiet.load(Ordering::Relaxed);
+        asks.then(|| CredentialUse {
             cluster_uuid: DECK.parse().unwrap(),
             key_id: self.deck.key.public().id(),
             last_used,
@@ -200,6 +218,58 @@ async fn a_checkout_without_keys_of_clusters_joins_it() {
     );
     let kid = world.relay.key.id().to_string();
     assert!(private.clone().all(|head| header_of(head).contains(&kid)), "{heads:?}");
+}
+
+/// An upgrade that publishes another ID than the name of its network implied is asked about. Once it is accepted, the link leaves and
+/// joins anew: no secret changes in place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_cluster_id_than_the_implied_one_leaves_and_joins() {
+    let world = ThroughWorld::new().await;
+    world.deck.known.lock().unwrap().insert(east_uuid(), world.relay.key.clone());
+    let secret = || {
+        let path = world.checkout.path("rendered/east/secret-istio-remote-secret-deck.yaml");
+        let text = std::fs::read_to_string(path).ok()?;
+        let object: Value = serde_saphyr::from_str(&text).unwrap();
+        Some(object["metadata"]["annotations"]["networking.istio.io/cluster"].as_str().unwrap().to_owned())
+    };
+    for _ in 0..8 {
+        world.apply().await;
+    }
+    assert_eq!(secret().as_deref(), Some("cluster-local-3413411223"));
+    world.checkout.edit("specs/mesh.yaml", "  reconciler: external\n", "  reconciler: external\n  settle: 0s\n");
+    *world.deck.shows.lock().unwrap() = Shows::OtherId;
+    world.sync().await;
+    let run = |arguments: &[&str]| tokio::task::block_in_place(|| world.checkout.engine(arguments));
+    let held = run(&["plan"]);
+    assert_eq!(held.code, 4, "{held}");
+    let top = "Review first\n! trust change of `deck`: held back\n    read by east\n    cluster ID of `deck`\n      - cluster-local-3413411223\n      + deck-of-today\n";
+    assert!(held.stdout.contains(top) && held.stdout.contains("Plan: 0 to create, 0 to update, 0 to delete"), "{held}");
+    let mut ids = vec![secret()];
+    let mut step = async |arguments: &[&str]| {
+        let ran = run(&[&["apply", "--yes", "--allow-delete"], arguments].concat());
+        assert_eq!(ran.code, 0, "{ran}");
+        ids.push(secret());
+        world.sync().await;
+        ran.stdout
+    };
+    let accepted = step(&["--accept-trust", "deck"]).await;
+    for top in [
+        "- 2 links close now\n    `deck` changes clusterID from `cluster-local-3413411223` to `deck-of-today`",
+        "~ 2 links leave and join anew",
+    ] {
+        assert!(accepted.contains(top), "{accepted}");
+    }
+    // as long as deck is seen to ask it keeps its root
+    for _ in 0..3 {
+        step(&[]).await;
+    }
+    world.quiet.store(true, Ordering::Relaxed);
+    world.sync().await;
+    for _ in 0..6 {
+        step(&[]).await;
+    }
+    ids.dedup();
+    assert_eq!(ids, [Some("cluster-local-3413411223".to_owned()), None, Some("deck-of-today".to_owned())]);
 }
 
 /// Each command of docs/deckhouse.md, in its order, with what the page says beside it.

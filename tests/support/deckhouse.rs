@@ -45,8 +45,12 @@ pub(crate) enum Shows {
     OtherRoot,
     /// Everything, and its cluster ID, as newer ones publish it.
     Upgraded,
+    /// Everything, and another cluster ID than its network's name implies.
+    OtherId,
     /// Gateways of ambient mode alone.
     Ambient,
+    /// A network that is too long for a label, and a gateway as a zone file has it.
+    LongNetwork,
 }
 
 /// The cluster.
@@ -84,11 +88,20 @@ impl Deckhouse {
                 "apiHost": self.api_host,
                 "networkName": "network-cluster-local-3413411223",
             })),
-            Shows::Upgraded => indented(&json!({
+            shows @ (Shows::Upgraded | Shows::OtherId) => indented(&json!({
                 "ingressGateways": [{ "address": "203.0.113.40", "port": 15443 }],
                 "apiHost": self.api_host,
-                "clusterID": "cluster-local-3413411223",
+                "clusterID": if shows == Shows::Upgraded { "cluster-local-3413411223" } else { "deck-of-today" },
                 "networkName": "network-cluster-local-3413411223",
+            })),
+            Shows::LongNetwork => indented(&json!({
+                "ingressGateways": [
+                    { "address": "EW.Deck.example.COM.", "port": 15443 },
+                    { "address": "ew.deck.example.com", "port": 15443 },
+                    { "address": "2001:DB8:0::7", "port": 15443 },
+                ],
+                "apiHost": self.api_host,
+                "networkName": format!("network-{}-3413411223", "a".repeat(46)),
             })),
             Shows::Absent => indented(&json!({ "apiHost": self.api_host, "networkName": "" })),
             _ => indented(&json!({
