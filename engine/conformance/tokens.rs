@@ -3,6 +3,7 @@
 //! A case is a text of `Authorization`, made from a good token by one change. What is refused is what two readers could take in
 //! two ways, or what says less than a token has to (RFC 8725; RFC 7515, RFC 7519, RFC 8037).
 
+use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 
@@ -16,7 +17,17 @@ const RFC_8725: &str = "RFC 8725 (JSON Web Token Best Current Practices)";
 const RFC_7515: &str = "RFC 7515 (JSON Web Signature)";
 const RFC_7519: &str = "RFC 7519 (JSON Web Token)";
 const RFC_6750: &str = "RFC 6750 (Bearer Token Usage)";
+const RFC_7516: &str = "RFC 7516 (JSON Web Encryption), 9";
+const RFC_7797: &str = "RFC 7797 (JWS Unencoded Payload Option)";
+const RFC_8032: &str = "RFC 8032 (EdDSA), 5.1.7";
+const RFC_8259: &str = "RFC 8259 (JSON)";
+const RFC_4648: &str = "RFC 4648 (Base 64), 3.5";
 const ENGINE: &str = "engine/types/token.rs";
+/// The order of the group of Ed25519, little-endian.
+const ORDER: [u8; 32] = [
+    0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+];
 
 /// A cluster that the server admits, and the server.
 #[derive(Debug, Clone, Copy)]
@@ -99,6 +110,7 @@ impl TokenOrigin<'_> {
         self.headers(scope, &mut cases);
         self.claims(scope, &mut cases);
         self.structure(scope, &mut cases);
+        self.signatures(scope, &mut cases);
         self.authorization(scope, &mut cases);
         cases
     }
@@ -142,6 +154,8 @@ impl TokenOrigin<'_> {
             ("alg-list", r#"{"alg":["EdDSA"]}"#),
             ("alg-null", r#"{"alg":null}"#),
             ("alg-number", r#"{"alg":1}"#),
+            ("alg-ed448", r#"{"alg":"Ed448"}"#),
+            ("alg-space-behind", r#"{"alg":"EdDSA "}"#),
             ("header-list", r#"["EdDSA"]"#),
             ("header-text", r#""EdDSA""#),
             ("header-broken", r#"{"alg":"EdDSA""#),
@@ -150,6 +164,20 @@ impl TokenOrigin<'_> {
             let parts = TokenParts { header: header.to_owned(), ..self.good(scope, cases.len()) };
             let about = "a header of another algorithm, or none that is understood, is refused";
             cases.push(refused(name, about, RFC_8725, false, &self.signed(&parts)));
+        }
+        for (name, header, about, source) in [
+            ("header-null", "null", "a header that is no object is refused", RFC_7515),
+            ("header-behind", r#"{"alg":"EdDSA"}{}"#, "a header with anything behind its object is refused", RFC_8259),
+            ("crit-empty", r#"{"alg":"EdDSA","crit":[]}"#, "`crit` is never an empty list", RFC_7515),
+            (
+                "b64-false",
+                r#"{"alg":"EdDSA","crit":["b64"],"b64":false}"#,
+                "a payload that is not encoded is none of a token",
+                RFC_7797,
+            ),
+        ] {
+            let parts = TokenParts { header: header.to_owned(), ..self.good(scope, cases.len()) };
+            cases.push(refused(name, about, source, false, &self.signed(&parts)));
         }
         for (name, header) in [
             ("jwk", r#"{"alg":"EdDSA","jwk":{"kty":"OKP"}}"#),
@@ -160,6 +188,7 @@ impl TokenOrigin<'_> {
             ("alg-upper-case", r#"{"alg":"EdDSA","ALG":"none"}"#),
             ("key-id-number", r#"{"alg":"EdDSA","kid":1}"#),
             ("key-id-unknown", r#"{"alg":"EdDSA","kid":"no-such-key"}"#),
+            ("key-id-list", r#"{"alg":"EdDSA","kid":["one"]}"#),
         ] {
             let parts = TokenParts { header: header.to_owned(), ..self.good(scope, cases.len()) };
             let about = "a header that brings its own key, or that two readers take in two ways, is refused";
@@ -184,6 +213,8 @@ impl TokenOrigin<'_> {
             ("exp", "zero", "0", false),
             ("exp", "null", "null", false),
             ("exp", "flag", "true", false),
+            ("exp", "exponent", "41024448e2", false),
+            ("exp", "above-64-bits", "99999999999999999999", false),
             ("exp", "far", "4102444800", true),
             ("nbf", "text", "\"0\"", true),
             ("nbf", "future", "4102444000", true),
@@ -193,10 +224,31 @@ impl TokenOrigin<'_> {
             ("sub", "null", "null", false),
             ("sub", "number", "1", false),
             ("iss", "another", "\"someone\"", true),
+            ("iss", "empty", "\"\"", true),
+            ("nbf", "null", "null", true),
             ("iss", "null", "null", true),
         ];
         const NAMES: [(&str, bool); 6] =
             [("aud", false), ("exp", false), ("iss", true), ("nbf", true), ("scope", false), ("sub", false)];
+        let (aud, sub) = (self.audience.as_str(), self.subject.as_str());
+        for (claim, how, value, about) in [
+            ("aud", "list", format!("[\"{aud}\"]"), "`aud` is one text, since Deckhouse reads no list"),
+            ("aud", "upper-case", format!("\"{}\"", aud.to_uppercase()), "`aud` is compared byte for byte"),
+            ("aud", "space-behind", format!("\"{aud} \""), "`aud` is compared byte for byte"),
+            ("sub", "list", format!("[\"{sub}\"]"), "`sub` is one text"),
+            ("sub", "upper-case", format!("\"{}\"", sub.to_uppercase()), "`sub` is compared byte for byte"),
+            ("sub", "server", format!("\"{aud}\""), "no peer signs for the server's own cluster"),
+            (
+                "scope",
+                "upper-case",
+                format!("\"{}\"", scope.as_str().to_uppercase()),
+                "`scope` is compared byte for byte",
+            ),
+        ] {
+            let mut parts = self.good(scope, cases.len());
+            parts.set(claim, &value);
+            cases.push(refused(&format!("{claim}-{how}"), about, DECKHOUSE, false, &self.signed(&parts)));
+        }
         for (claim, how, value, differs) in VALUES {
             let mut parts = self.good(scope, cases.len());
             parts.set(claim, value);
@@ -218,6 +270,11 @@ impl TokenOrigin<'_> {
             parts.claims.insert(0, (claim, "\"other\"".to_owned()));
             let name = format!("{claim}-twice");
             cases.push(refused(&name, "a claim twice is refused", RFC_8725, true, &self.signed(&parts)));
+            let parts = self.good(scope, cases.len());
+            let [own, upper] = [claim.to_owned(), claim.to_uppercase()].map(|name| format!("\"{name}\":"));
+            let token = self.signed_over(&parts.header, &parts.payload().replace(&own, &upper));
+            let name = format!("{claim}-name-upper-case");
+            cases.push(refused(&name, "names of claims are compared byte for byte", RFC_7519, true, &token));
         }
         for other in Scope::ALL.into_iter().filter(|other| *other != scope) {
             let parts = self.good(other, cases.len());
@@ -281,6 +338,72 @@ impl TokenOrigin<'_> {
         }
     }
 
+    /// Signatures that are not by the peer's key over these very bytes.
+    fn signatures(&self, scope: Scope, cases: &mut Vec<TokenCase>) {
+        let good = self.good(scope, cases.len());
+        let token = self.signed(&good);
+        let (signed, signature) = token.rsplit_once('.').unwrap_or_default();
+        let (header, payload) = signed.split_once('.').unwrap_or_default();
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap_or_default();
+        let encoded = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+        let with = |bytes: &[u8]| format!("{signed}.{}", encoded(bytes));
+        let mut all: Vec<(&str, &'static str, &'static str, bool, String)> = Vec::new();
+        if let Ok(other) = PrivateKey::generate(&[0xa5; 32]) {
+            let by_another = with(&other.sign(signed.as_bytes()));
+            all.push(("signed-by-another", "a key that is not the peer's opens nothing", RFC_7515, false, by_another));
+        }
+        let none = format!("{}.{payload}.", encoded(br#"{"alg":"none"}"#));
+        all.push(("alg-none-unsigned", "a token without a signature is refused", RFC_8725, false, none));
+        let confused = format!("{}.{payload}", encoded(br#"{"alg":"HS256"}"#));
+        let secret = hmac::Key::new(hmac::HMAC_SHA256, self.key.public().to_pem().as_bytes());
+        let tag = encoded(hmac::sign(&secret, confused.as_bytes()).as_ref());
+        let about = "a public key is no secret of HMAC";
+        all.push(("alg-hs256-of-public-key", about, RFC_8725, false, format!("{confused}.{tag}")));
+        let mut later = good.clone();
+        later.set("exp", &(self.now.as_seconds() + 55).to_string());
+        let changed = format!("{header}.{}.{signature}", encoded(later.payload().as_bytes()));
+        all.push((
+            "payload-changed",
+            "claims that were changed after they were signed are refused",
+            RFC_7515,
+            false,
+            changed,
+        ));
+        let changed = format!("{}.{payload}.{signature}", encoded(br#"{"alg":"EdDSA","typ":"JWT"}"#));
+        all.push((
+            "header-changed",
+            "a header that was changed after it was signed is refused",
+            RFC_7515,
+            false,
+            changed,
+        ));
+        all.push(("swapped", "the header comes first", RFC_7515, false, format!("{payload}.{header}.{signature}")));
+        all.push((
+            "header-missing",
+            "a token without a header is refused",
+            RFC_7515,
+            false,
+            format!(".{payload}.{signature}"),
+        ));
+        let about = "a signature has 64 bytes";
+        all.push(("signature-of-63-bytes", about, RFC_8032, false, with(bytes.get(..63).unwrap_or_default())));
+        all.push(("signature-of-65-bytes", about, RFC_8032, false, with(&[&bytes[..], &[0]].concat())));
+        let about = "the same signature in another form, its scalar above the order of the group, is refused";
+        all.push(("signature-malleable", about, RFC_8032, false, with(&above_order(&bytes))));
+        let about = "bits behind the last byte are zero, so that a token has one form";
+        all.push(("signature-loose-bits", about, RFC_4648, true, format!("{signed}.{}", with_loose_bits(signature))));
+        let five = format!("{header}.{payload}.{signature}.{payload}.{signature}");
+        all.push(("five-segments", "an encrypted token is none", RFC_7516, false, five));
+        let over = |payload: &str| self.signed_over(&good.header, payload);
+        all.push(("payload-null", "claims that are no object are refused", RFC_7519, false, over("null")));
+        all.push(("payload-text", "claims that are no object are refused", RFC_7519, false, over("\"aud\"")));
+        let behind = over(&format!("{}{{}}", good.payload()));
+        all.push(("payload-behind", "claims with anything behind their object are refused", RFC_8259, false, behind));
+        for (name, about, source, differs, token) in all {
+            cases.push(refused(name, about, source, differs, &token));
+        }
+    }
+
     fn authorization(&self, scope: Scope, cases: &mut Vec<TokenCase>) {
         let about = "an Authorization that is not `Bearer ` and one token is refused";
         for (name, begin, end) in [
@@ -299,6 +422,14 @@ impl TokenOrigin<'_> {
             let case = refused(name, about, RFC_6750, false, "");
             cases.push(TokenCase { values: vec![format!("{begin}{token}{end}")], ..case });
         }
+        let [one, other] = [0, 1].map(|more| self.signed(&self.good(scope, cases.len() + more)));
+        cases.push(refused(
+            "two-tokens",
+            "two tokens in one value are refused",
+            RFC_6750,
+            false,
+            &format!("{one} {other}"),
+        ));
         let two = [0, 1].map(|more| format!("Bearer {}", self.signed(&self.good(scope, cases.len() + more))));
         let case = refused("two-headers", "two values of Authorization are refused", ENGINE, true, "");
         cases.push(TokenCase { values: two.to_vec(), ..case });
@@ -318,6 +449,28 @@ impl TokenParts {
         let claims: Vec<String> = self.claims.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
         format!("{{{}}}", claims.join(","))
     }
+}
+
+/// A signature with the order of the group added to its scalar: the same to whoever does not compare.
+fn above_order(signature: &[u8]) -> Vec<u8> {
+    let (point, scalar) = signature.split_at_checked(32).unwrap_or((signature, &[]));
+    let mut sum = point.to_vec();
+    let mut carry = 0;
+    for (one, other) in scalar.iter().zip(ORDER) {
+        let [low, high] = (u16::from(*one) + u16::from(other) + carry).to_le_bytes();
+        sum.push(low);
+        carry = u16::from(high);
+    }
+    sum
+}
+
+/// A signature's text with other bits behind its last byte.
+fn with_loose_bits(signature: &str) -> String {
+    const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let Some(last) = signature.chars().last() else { return String::new() };
+    // 64 bytes leave four such bits, which are zero
+    let next = ALPHABET.chars().skip_while(|one| *one != last).nth(1).unwrap_or('B');
+    format!("{}{next}", signature.strip_suffix(last).unwrap_or_default())
 }
 
 fn refused(

@@ -1,5 +1,6 @@
 //! `engine conformance` against our servers, which pass all of it, and against the scripted Deckhouse, which differs where it is known to.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +57,12 @@ async fn our_exporter_passes_all_rules() {
             .iter()
             .all(|rule| rule["source"].as_str().is_some_and(|text| !text.is_empty()))
     );
+    let rules: Vec<&str> =
+        report["rules"].as_array().unwrap().iter().map(|rule| rule["rule"].as_str().unwrap()).collect();
+    let tokens: Vec<_> = rules.iter().filter(|rule| rule.starts_with("token-") && **rule != "token-once").collect();
+    assert_eq!(tokens.iter().collect::<BTreeSet<_>>().len(), tokens.len(), "each once");
+    let count = format!("{} tokens", tokens.len());
+    assert!(tokens.len() >= 120 && include_str!("../../docs/deckhouse.md").contains(&count), "{count}");
     // without a key what needs one is skipped, and that is said
     let ran = run(&["conformance", "exporter", &url, "--ca", &ca]);
     assert!(ran.code == 0 && ran.says("skipped  private-document: it needs --key and --as"), "{ran}");
