@@ -31,6 +31,7 @@ pub mod render;
 pub mod request;
 pub mod run;
 pub mod seen;
+mod seen_evidence;
 pub mod sink;
 pub mod template;
 pub mod tree;
@@ -100,7 +101,7 @@ pub fn run(
             let begun = clock();
             let clocks = asked.clocks(begun);
             let own = runtime.block_on(asked.privates(&judged.admitted(), &signer));
-            Some(Observed { clocks, ..seen::take(mesh, own).at(begun, clock()) })
+            Some(Observed { clocks, ..seen::take(mesh, &program.lock, own).at(begun, clock()) })
         }
     };
     let mut run = Run { observed, agreement: agreement.clone(), ..Run::default() };

@@ -3,15 +3,18 @@
 //! A cluster of this checkout shows it in its private document, to the engine alone. What the engine read itself counts more. Several
 //! relays have to read the same: where they do not, someone is lied to, or lies, and nothing is taken. It is judged like anything
 //! that is read, and it is kept who read it. Of a cluster whose public document the engine read and no one accepted, nothing is
-//! taken.
+//! taken. Evidence is another thing: a peer shows each cluster what concerns that cluster, so it is put together from what all of
+//! them were shown ([`of_all`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use crate::model::keyring::KeyProblem;
-use crate::model::mesh::{Cluster, Mesh, Reconciler};
+use crate::model::lock::Lock;
+use crate::model::mesh::{Cluster, Mesh, Reconciler, State};
 use crate::pipeline::observe::{Failure, Observation, Observed, PrivateReading, stated, whole};
+use crate::pipeline::seen_evidence::of_all;
 use crate::types::address::Endpoint;
 use crate::types::certificate::{certificates, digest_of_pem};
 use crate::types::name::{ClusterName, ClusterUuid};
@@ -27,7 +30,7 @@ struct RelayReading<'a> {
 
 /// Takes it into what was observed.
 #[must_use]
-pub fn take(mesh: &Mesh, mut observed: Observed) -> Observed {
+pub fn take(mesh: &Mesh, lock: &Lock, mut observed: Observed) -> Observed {
     let all = seen_by_relays(mesh, &observed);
     let mut by_endpoint = BTreeMap::<&Endpoint, Vec<RelayReading<'_>>>::new();
     for (reader, seen) in &all {
@@ -40,7 +43,7 @@ pub fn take(mesh: &Mesh, mut observed: Observed) -> Observed {
         let readings = by_endpoint.get(&peer.endpoint).filter(|_| peer.state.is_asked());
         let readings = readings.map(Vec::as_slice).unwrap_or_default();
         take_public(peer, readings, observation);
-        take_private(peer, readings, observation);
+        take_private(peer, readings, &|| concerned(mesh, lock, peer), observation);
     }
     observed
 }
@@ -77,7 +80,23 @@ fn take_public(peer: &Cluster, readings: &[RelayReading<'_>], observation: &mut 
     }
 }
 
-fn take_private(peer: &Cluster, readings: &[RelayReading<'_>], observation: &mut Observation) {
+/// Our clusters that are linked with a peer, or are on the way out of that. One that is lost has nothing to be shown.
+fn concerned(mesh: &Mesh, lock: &Lock, peer: &Cluster) -> BTreeSet<ClusterName> {
+    let is_linked = |name: &ClusterName| {
+        let linked = |reader: &ClusterName, of: &ClusterName| lock.link(reader, of).is_some();
+        mesh.links(name, &peer.name) || linked(name, &peer.name) || linked(&peer.name, name)
+    };
+    let is_ours = |cluster: &&Cluster| cluster.reconciler == Reconciler::Rendered && cluster.state != State::Lost;
+    let ours = mesh.clusters.values().filter(is_ours);
+    ours.filter(|cluster| is_linked(&cluster.name)).map(|cluster| cluster.name.clone()).collect()
+}
+
+fn take_private(
+    peer: &Cluster,
+    readings: &[RelayReading<'_>],
+    concerned: &dyn Fn() -> BTreeSet<ClusterName>,
+    observation: &mut Observation,
+) {
     let Ok(public) = &observation.public else { return };
     let is_wanted = match &observation.private {
         PrivateReading::Read(_) => observation.read_by.private.is_some(),
@@ -104,7 +123,16 @@ fn take_private(peer: &Cluster, readings: &[RelayReading<'_>], observation: &mut
     let readings: Vec<_> = readings.iter().filter(is_same).map(|one| (one.reader, &one.seen.private)).collect();
     let parse = |value: &Value| PrivateDocument::from_value(value.clone(), stated(peer));
     match one_of(&peer.endpoint.url(PRIVATE_PATH), None, &readings, parse, of_private) {
-        Some((reader, Ok(document))) => {
+        Some((reader, Ok(mut document))) => {
+            // Deckhouse shows none
+            if document.evidence.is_some() {
+                let read = |value: &Value| match parse(value) {
+                    Ok(Reading::Complete(document)) => Some(document.evidence),
+                    Ok(Reading::Incomplete(_)) | Err(_) => None,
+                };
+                let shown = readings.iter().filter_map(|(reader, seen)| Some((*reader, read(seen.read()?)?)));
+                document.evidence = of_all(shown.collect(), &concerned());
+            }
             observation.private = PrivateReading::Read(document);
             observation.read_by.private = Some(reader);
         }

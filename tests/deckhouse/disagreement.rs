@@ -1,14 +1,15 @@
 //! Several that read one peer: they have to read the same, or nothing of it is taken, and that is said.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use isthmus::model::lock::Lock;
 use isthmus::model::mesh::Mesh;
 use isthmus::pipeline::observe::{Observation, Observed, PrivateReading};
 use isthmus::pipeline::seen;
 use isthmus::pipeline::{Input, Program};
 use isthmus::types::explanation::Code;
 use isthmus::wire::failure::Failure;
-use isthmus::wire::metadata::{PrivateDocument, PublicDocument, Reading};
+use isthmus::wire::metadata::{PrivateDocument, PublicDocument, Reading, Reported};
 use isthmus::wire::seen::{PeerSeen, SeenDocument};
 use serde_json::{Value, json};
 
@@ -59,7 +60,10 @@ fn taken(relays: &[(&str, PeerSeen)], own: Result<PublicDocument, Failure>) -> O
     }
     let private = if own.is_ok() { PrivateReading::Failed(unreachable()) } else { PrivateReading::NotAsked };
     clusters.insert(name("deck"), Observation::own(own, private));
-    seen::take(&mesh(), Observed { clusters, ..Observed::default() }).clusters.remove(&name("deck")).unwrap()
+    seen::take(&mesh(), &Lock::default(), Observed { clusters, ..Observed::default() })
+        .clusters
+        .remove(&name("deck"))
+        .unwrap()
 }
 
 fn nothing(_: &mut Value, _: &mut Value) {}
@@ -79,6 +83,45 @@ fn relays_that_read_the_same_are_one() {
         PeerSeen { public: SeenDocument::Failed(unreachable()), private: SeenDocument::NotAsked, ..shown(nothing) };
     let one = taken(&[("east", silent), ("north", shown(nothing))], Err(unreachable()));
     assert_eq!((one.read_by.public, one.read_by.private), (Some(name("north")), Some(name("north"))));
+}
+
+/// A peer of isthmus, which shows each cluster what concerns that cluster: so what one of them is shown says nothing of another.
+#[test]
+fn evidence_is_put_together_from_what_each_cluster_is_shown() {
+    let digest = |digit: &str| format!("sha256:{}", digit.repeat(64));
+    let evidence = |trusts: &[&str], reads: &[&str], prepared: bool| {
+        let reads = reads.iter().map(|id| json!({ "clusterID": id, "state": "synced" })).collect::<Vec<_>>();
+        let trusts = trusts.iter().map(|root| digest(root)).collect::<Vec<_>>();
+        let (networks, routes) = (json!([]), json!([]));
+        json!({ "trusts": trusts, "networks": networks, "reads": reads, "routes": routes, "prepared": prepared })
+    };
+    let shown_to = |relays: &[(&str, Value)]| {
+        let seen = |evidence: &Value| shown(|_, private| private["evidence"] = evidence.clone());
+        let relays: Vec<_> = relays.iter().map(|(reader, evidence)| (*reader, seen(evidence))).collect();
+        let one = taken(&relays, Err(unreachable()));
+        let PrivateReading::Read(document) = one.private else { panic!("{:?}", one.private) };
+        document.evidence
+    };
+    let (to_east, to_north) = (evidence(&["a", "b"], &["east"], true), evidence(&["a", "c"], &["north"], true));
+    for relays in
+        [[("east", to_east.clone()), ("north", to_north.clone())], [("north", to_north), ("east", to_east.clone())]]
+    {
+        let all = shown_to(&relays).unwrap();
+        let reads: BTreeSet<&str> = all.reads.seen().unwrap().iter().map(|read| read.cluster_id.as_str()).collect();
+        assert_eq!(reads, BTreeSet::from(["east", "north"]));
+        // a root that one of them made up is trusted by no one
+        let trusts: Vec<String> = all.trusts.seen().unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!((trusts, all.prepared.seen()), (vec![digest("a")], Some(&true)));
+    }
+    // what was shown to east alone says nothing of whether north is read
+    let alone = shown_to(&[("east", to_east.clone())]).unwrap();
+    let Reported::Unknown(reason) = &alone.reads else { panic!("{alone:?}") };
+    assert!(reason.starts_with("the relay of `north` did not read it"), "{reason}");
+    assert!(alone.routes.seen().is_none() && alone.networks.seen().is_none() && alone.credentials.seen().is_none());
+    assert_eq!((alone.trusts.seen().map(BTreeSet::len), alone.prepared.seen()), (Some(2), Some(&true)));
+    let differs = shown_to(&[("east", to_east.clone()), ("north", evidence(&[], &[], false))]).unwrap();
+    assert_eq!((differs.trusts.seen().map(BTreeSet::len), differs.prepared.seen()), (Some(0), Some(&false)));
+    assert_eq!(shown_to(&[("east", to_east), ("north", Value::Null)]), None);
 }
 
 #[test]

@@ -151,7 +151,7 @@ impl Runs {
         let admitted =
             judged.assessments.iter().filter(|(_, assessment)| assessment.may_be_asked()).map(|(name, _)| name.clone());
         let signer = EngineSigner { mesh: &program.mesh, lock: &judged.lock, keyring: &keyring, clock: &|| self.now };
-        let observed = seen::take(&program.mesh, asked.privates(&admitted.collect(), &signer).await);
+        let observed = seen::take(&program.mesh, &program.lock, asked.privates(&admitted.collect(), &signer).await);
         let (request, facts) = (Request::default(), FactSource::Stored(observed));
         let run = road::take(&program, &request, facts, Until::Rendered, &BTreeMap::new(), self.now);
         let accepted = run.decided.accepted.as_ref().unwrap();
@@ -392,6 +392,8 @@ async fn what_is_rendered_for_it_has_the_ca_of_the_api_proxy_in_the_fields_of_it
     let old = spec_of(&old).await;
     assert_eq!((&old["metadata"]["endpoint"], old.get("metadataEndpoint")), (&current["metadataEndpoint"], None));
     assert_eq!(old["metadata"]["ca"], current["metadata"]["ca"]);
+    let port = |text: String| text.replace("https://127.0.0.9/metadata", "https://127.0.0.9:8443/metadata");
+    assert_eq!(spec_of(&port).await["metadataEndpoint"], "https://127.0.0.9:8443/metadata");
 }
 
 /// Documents as its users have stored them, by any revision of its CRD.
@@ -427,8 +429,6 @@ async fn trust_stays_while_it_is_seen_to_ask() {
         "kind: Cluster\nmetadata: {name: deck}\nspec:\n",
         "kind: Cluster\nmetadata: {name: deck}\nspec:\n  state: leaving\n  settle: 0s\n",
     );
-    let port = |text: String| text.replace("https://127.0.0.9/metadata", "https://127.0.0.9:8443/metadata");
-    assert_eq!(spec_of(&port).await["metadataEndpoint"], "https://127.0.0.9:8443/metadata");
     let stage = |run: &Run| run.decided.advanced.lock.link(&name("deck"), &name("east")).map(|link| link.stage);
     runs.used = Some(NOW.as_seconds() - 60);
     for _ in 0..4 {
