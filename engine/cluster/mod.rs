@@ -7,6 +7,7 @@ pub mod bare;
 pub mod fetch;
 pub mod kubeconfig;
 pub(crate) mod metadata_token;
+pub mod objects;
 pub mod plugin;
 pub mod proxy;
 pub(crate) mod tls;

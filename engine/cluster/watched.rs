@@ -199,6 +199,11 @@ pub struct Meta {
     pub managed_fields: Vec<ManagedFields>,
     /// The objects that it goes with.
     pub owner_references: Vec<OwnerReference>,
+    /// Rises with each change of its spec; 0 where it has none.
+    pub generation: i64,
+    /// When it was deleted, while finalizers keep it.
+    pub deletion_timestamp: Option<String>,
+    pub finalizers: Vec<String>,
 }
 
 /// An object that another one goes with.
