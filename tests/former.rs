@@ -60,10 +60,10 @@ fn direct_credentials_in_a_lock_are_refused_with_the_way_out() {
 }
 
 #[test]
-fn an_agent_is_refused_where_the_spec_names_it() {
+fn an_agent_cannot_read_folders() {
     let checkout = Checkout::joined();
     checkout.edit("specs/mesh.yaml", "name: east}\nspec: {", "name: east}\nspec: {reconciler: agent, ");
-    nothing_happens(&checkout, 1, &["specs/mesh.yaml:9:20", "`reconciler: agent` is not part of this version"]);
+    nothing_happens(&checkout, 1, &["specs/mesh.yaml:9:", "the agent of `east` must read it"]);
 }
 
 /// An upgrade does not stop CI: `key` is said to be of no use, and what it names is opened by nothing.

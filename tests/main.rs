@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod agent;
 mod agreement;
 mod argocd;
 mod bad;

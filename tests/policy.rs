@@ -21,6 +21,7 @@ fn peer(namespaces: &[&str]) -> PeerEntry {
         share: None,
         istio_namespace: Some("d8-istio".parse().unwrap()),
         revisions: vec![],
+        user: None,
         max_token_lifetime: None,
     }
 }
@@ -455,7 +456,7 @@ fn exactly_these_headers_continue_and_come_back() {
         ("x-anything", "y"),
     ]);
     let mut outgoing = headers::upstream(&incoming, Accept::AsAsked).unwrap();
-    headers::impersonate(&mut outgoing, &"1b0a77f0-5c6f-4a65-9d21-0e6a1f8b9c31".parse().unwrap());
+    headers::impersonate(&mut outgoing, "istio-peer:1b0a77f0-5c6f-4a65-9d21-0e6a1f8b9c31");
     let agent = "a".repeat(200);
     let mut pairs: Vec<(&str, &str)> =
         outgoing.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();

@@ -208,7 +208,7 @@ fn the_schema_admits_what_is_read() {
 #[case("requireDigest: false", "requireDigest: \"no\"")]
 #[case("0b5c5f3e", "0B5C5F3E")]
 #[case("rootCAs: []", "rootCAs: [\"sha256:00\"]")]
-#[case("[rendered, deckhouse, external]", "[agent]")]
+#[case("[rendered, deckhouse, external]", "[agents]")]
 #[case("scopes: [api", "scopes: [all")]
 #[case("withoutEvidence: [east", "withoutEvidence: [East")]
 #[case("firstContact: tls", "firstContact: never")]

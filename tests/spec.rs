@@ -205,7 +205,7 @@ fn the_schema_admits_the_examples() {
 #[case("mode: relay", "mode: direct")]
 #[case("firstContact: approve", "firstContact: approve\n  encryption: {none: {}}")]
 #[case("requiredEngine: \"0.1\"", "requiredEngine: latest")]
-#[case("reconciler: external", "reconciler: agent")]
+#[case("reconciler: external", "reconciler: agents")]
 #[case("replicas: 3", "replicas: 0")]
 #[case("replicas: 3", "replicas: \"3\"")]
 #[case("clusterUUID: 2f0a77f0", "clusterUUID: 2F0A77F0")]

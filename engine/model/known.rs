@@ -243,7 +243,7 @@ pub fn is_deckhouse(cluster: &Cluster, public: Option<&LockedPublic>) -> bool {
     match cluster.reconciler {
         Reconciler::Deckhouse => true,
         Reconciler::External => public.is_some_and(LockedPublic::is_of_deckhouse),
-        Reconciler::Rendered => false,
+        Reconciler::Rendered | Reconciler::Agent => false,
     }
 }
 

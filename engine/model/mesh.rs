@@ -38,9 +38,26 @@ pub struct Mesh {
     pub clusters: BTreeMap<ClusterName, Cluster>,
     /// Who is linked with whom, when not all with all. Symmetric.
     pub topology: Topology,
+    /// The run acts inside the one cluster of ours that there is, with that cluster's own key: it is the agent's.
+    pub inside: bool,
 }
 
 impl Mesh {
+    /// What the specs of an agent are to the agent itself: it writes every object of the links of its cluster, and the components
+    /// are written by whoever installed it.
+    pub fn act_inside(&mut self, key: EngineKey) {
+        self.inside = true;
+        self.engine_keys.retain(|known| known.id != key.id && known.key != key.key);
+        self.engine_keys.push(key);
+        self.engine_keys.sort_by(|a, b| a.id.cmp(&b.id));
+        for cluster in self.clusters.values_mut().filter(|cluster| cluster.reconciler == Reconciler::Agent) {
+            cluster.reconciler = Reconciler::Rendered;
+            if let Some(components) = &mut cluster.components {
+                components.image = None;
+            }
+        }
+    }
+
     /// The clusters that the spec wants this one to be linked with, in order. Leaving clusters are linked with none.
     pub fn peers_of<'a>(&'a self, reader: &ClusterName) -> Box<dyn Iterator<Item = &'a Cluster> + 'a> {
         let Some(reader) = self.clusters.get(reader) else { return Box::new(std::iter::empty()) };
@@ -297,6 +314,8 @@ impl Cluster {
 pub enum Reconciler {
     /// The engine renders every object; a `GitOps` tool syncs.
     Rendered,
+    /// The engine inside the cluster reconciles IstioMulticluster objects.
+    Agent,
     /// Deckhouse's own istio module.
     Deckhouse,
     /// Another team's checkout.

@@ -226,6 +226,7 @@ fn of_spec(policy: &Policy, cluster: &Cluster, violations: &mut Vec<Violation>) 
     if let Some(rule) = policy.reconcilers.as_ref().filter(|rule| !rule.value.contains(&cluster.reconciler)) {
         let found = match cluster.reconciler {
             Reconciler::Rendered => "rendered",
+            Reconciler::Agent => "agent",
             Reconciler::Deckhouse => "deckhouse",
             Reconciler::External => "external",
         };
@@ -244,7 +245,9 @@ fn of_spec(policy: &Policy, cluster: &Cluster, violations: &mut Vec<Violation>) 
                 // these need not say it
                 (Endpoint::File(path), _) => format!("metadata.endpoint: file://{path}"),
                 (_, Reconciler::Deckhouse) => "reconciler: deckhouse".to_owned(),
-                (Endpoint::Https { .. }, Reconciler::Rendered | Reconciler::External) => "evidence: none".to_owned(),
+                (Endpoint::Https { .. }, Reconciler::Rendered | Reconciler::Agent | Reconciler::External) => {
+                    "evidence: none".to_owned()
+                }
             }),
             EvidenceRule::Attested(fields) => {
                 let fields: Vec<&str> = fields.iter().map(|field| field.as_str()).collect();

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checkout::CheckoutError;
+use crate::cluster::objects::ApplyError;
 use crate::model::known::{KnownCluster, expect_no_evidence_of_deckhouse, joined_spec, keep_what_links_rest_on};
 use crate::model::layout::POLICY;
 use crate::model::lock::{Edit, ISTIO_CONFIG, Lock, MESH_NAME, Unreadable};
-use crate::model::mesh::{Mesh, Reconciler};
+use crate::model::mesh::{EngineKey, Mesh, Reconciler};
 use crate::model::policy::Policy;
 use crate::pipeline::compile;
 use crate::pipeline::plan::CompareError;
@@ -40,6 +41,9 @@ pub enum Stop {
     /// An object cannot be written as YAML.
     #[error(transparent)]
     Yaml(#[from] YamlError),
+    /// The cluster in which the run acts cannot be written.
+    #[error(transparent)]
+    Cluster(#[from] ApplyError),
 }
 
 impl From<CompareError> for Stop {
@@ -126,6 +130,8 @@ pub struct Input {
     pub templates: Vec<SourceFile>,
     /// `lock/**`, by path.
     pub lock: BTreeMap<String, Vec<u8>>,
+    /// The cluster's own key, where its agent runs: the specs are those of that one cluster, and its peers.
+    pub inside: Option<EngineKey>,
 }
 
 impl Input {
@@ -191,6 +197,9 @@ impl Program {
         else {
             return Err(Stop::Findings(findings));
         };
+        if let Some(key) = &input.inside {
+            mesh.act_inside(key.clone());
+        }
         let templates = ComponentTemplates::after(before.map(|before| &before.templates), templates);
         for finding in unreadable.findings() {
             warnings.push(Diagnostic { severity: Severity::Warning, ..finding.clone() });

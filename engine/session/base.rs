@@ -115,7 +115,7 @@ impl BaseRevision {
             // the first commit of a checkout is a change as well
             return Ok(self);
         }
-        let input = Input { specs, templates: sources(TEMPLATES), lock: take(LOCK) };
+        let input = Input { specs, templates: sources(TEMPLATES), lock: take(LOCK), inside: None };
         self.lock_files.clone_from(&input.lock);
         let broken = RefCell::new(None);
         let other = |path: &str| match self.repository.files_at(&self.commit, &[path]) {

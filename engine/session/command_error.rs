@@ -105,7 +105,7 @@ impl EndsCommand for Stop {
     fn exit(&self) -> Exit {
         match self {
             Self::Findings(findings) if findings.are_refusals() => Exit::Refused,
-            Self::Findings(_) | Self::Cycle(_) | Self::Yaml(_) => Exit::Failed,
+            Self::Findings(_) | Self::Cycle(_) | Self::Yaml(_) | Self::Cluster(_) => Exit::Failed,
             Self::Tree(_) => Exit::Machine,
             Self::Checkout(error) => error.exit(),
         }
@@ -114,7 +114,7 @@ impl EndsCommand for Stop {
     fn findings(&self) -> Option<&Diagnostics> {
         match self {
             Self::Findings(findings) => Some(findings),
-            Self::Checkout(_) | Self::Tree(_) | Self::Cycle(_) | Self::Yaml(_) => None,
+            Self::Checkout(_) | Self::Tree(_) | Self::Cycle(_) | Self::Yaml(_) | Self::Cluster(_) => None,
         }
     }
 }
@@ -126,6 +126,7 @@ impl Explain for Stop {
             Self::Checkout(error) => return error.explanation(),
             Self::Tree(error) => return error.explanation(),
             Self::Cycle(_) | Self::Yaml(_) => Code::NotRendered,
+            Self::Cluster(_) => Code::RoleFailed,
         };
         Explanation::new(code, self.to_string())
     }

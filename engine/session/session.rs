@@ -58,6 +58,7 @@ impl<'a> Session<'a> {
             specs: sources(SPECS, &is_yaml)?,
             templates: sources(TEMPLATES, &is_yaml)?,
             lock: checkout.read_tree(LOCK, &lock_filter, ReadLimits::OUTPUT)?,
+            inside: None,
         };
         // a policy that cannot be read is not taken for none
         checkout.read(POLICY)?;

@@ -185,6 +185,15 @@ pub struct PinSpec {
     pub root_ca: Vec<At<Digest>>,
 }
 
+/// `spec.allow`.
+#[derive(Debug, Clone, Default)]
+pub struct AllowSpec {
+    /// `apiHosts`.
+    pub api_hosts: Vec<At<HostPattern>>,
+    /// `addresses`.
+    pub addresses: Vec<At<Cidr>>,
+}
+
 /// `spec.share` of a `Cluster`, or what it shares with one peer.
 #[derive(Debug, Clone, Default)]
 pub struct ShareSpec {
@@ -234,6 +243,12 @@ pub struct PeerSpec {
     pub endpoint_ca: Option<At<String>>,
     /// `spec.enableIngressGateway`; `false` says that pods reach each other without a gateway.
     pub enable_ingress_gateway: Option<At<bool>>,
+    /// `spec.state`, of our own API group alone.
+    pub state: Option<At<State>>,
+    /// `spec.share`, of our own API group alone: what the peer sees of the clusters of this checkout.
+    pub share: Option<ShareSpec>,
+    /// `spec.allow`, of our own API group alone.
+    pub allow: AllowSpec,
     /// `spec.pin`, of our own API group alone.
     pub pin: PinSpec,
     /// `spec.evidence`, of our own API group alone.

@@ -9,8 +9,8 @@ use crate::model::mesh::{
     Reconciler, State,
 };
 use crate::spec::declared::{
-    CaSpec, ClusterSpec, EngineKeySpec, IstioSpec, MeshSpec, MulticlusterSpec, Pair, PeerSpec, PinSpec, ShareSpec,
-    SharesWith, Spec,
+    AllowSpec, CaSpec, ClusterSpec, EngineKeySpec, IstioSpec, MeshSpec, MulticlusterSpec, Pair, PeerSpec, PinSpec,
+    ShareSpec, SharesWith, Spec,
 };
 use crate::spec::finding::SpecFinding;
 use crate::spec::read::{At, FORMER_KEY, FieldReader, Fields};
@@ -81,12 +81,18 @@ pub(super) const PIN: &[&str] = &["clusterUUID", "authnKey", "rootCA"];
 pub(super) const SHARE: &[&str] = &["namespaces", "except"];
 pub(super) const ISTIO: &[&str] =
     &["namespace", "revisions", "config", "dnsCapture", "prepared", "standardMeshNetworks"];
-pub(super) const PEER: &[&str] = &["metadataEndpoint", "enableIngressGateway", "metadata", "pin", "evidence"];
-/// The same in Deckhouse's API, which knows neither pin nor evidence.
+pub(super) const PEER: &[&str] =
+    &["metadataEndpoint", "enableIngressGateway", "metadata", "state", "pin", "share", "allow", "evidence"];
+pub(super) const ALLOW: &[&str] = &["apiHosts", "addresses"];
+/// The same in Deckhouse's API, which knows nothing of the rest.
 const DECKHOUSE_PEER: &[&str] = &["metadataEndpoint", "enableIngressGateway", "metadata"];
 
-pub(super) const RECONCILERS: &[(&str, Reconciler)] =
-    &[("rendered", Reconciler::Rendered), ("deckhouse", Reconciler::Deckhouse), ("external", Reconciler::External)];
+pub(super) const RECONCILERS: &[(&str, Reconciler)] = &[
+    ("rendered", Reconciler::Rendered),
+    ("agent", Reconciler::Agent),
+    ("deckhouse", Reconciler::Deckhouse),
+    ("external", Reconciler::External),
+];
 pub(super) const CRDS: &[(&str, DeckhouseCrd)] =
     &[("v1alpha1", DeckhouseCrd::Current), ("v1alpha1-old", DeckhouseCrd::EndpointInMetadata)];
 pub(super) const STATES: &[(&str, State)] =
@@ -212,14 +218,6 @@ fn pairs(reader: &mut FieldReader<'_>, node: Option<&Arc<DocumentNode>>) -> Opti
     Some(At { value: pairs, at: items.at })
 }
 
-fn reconciler(reader: &mut FieldReader<'_>, node: Option<&Arc<DocumentNode>>) -> Option<At<Reconciler>> {
-    if let Some(node) = node.filter(|node| node.is_text("agent")) {
-        reader.error(&node.at, &SpecFinding::Agent);
-        return None;
-    }
-    reader.choice(node, RECONCILERS)
-}
-
 fn engine_keys(reader: &mut FieldReader<'_>, node: Option<&Arc<DocumentNode>>) -> Vec<EngineKeySpec> {
     let items = reader.list(node).map_or(&[][..], |items| items.value);
     let mut keys = Vec::new();
@@ -253,18 +251,12 @@ fn cluster(reader: &mut FieldReader<'_>, document: &Fields<'_>) -> Option<Cluste
         api_host = reader.name(fields.get("host"));
         api_ca = ca(reader, fields.get("ca"));
     }
-    let (mut allow_api_hosts, mut allow_addresses) = (Vec::new(), Vec::new());
-    if let Some(node) = fields.get("allow")
-        && let Some(fields) = reader.fields(node, "allow", &["apiHosts", "addresses"])
-    {
-        allow_api_hosts = reader.names(fields.get("apiHosts")).map_or_else(Vec::new, |all| all.value);
-        allow_addresses = reader.names(fields.get("addresses")).map_or_else(Vec::new, |all| all.value);
-    }
+    let AllowSpec { api_hosts: allow_api_hosts, addresses: allow_addresses } = allow(reader, fields.get("allow"));
     let stated =
         fields.get("share").and_then(|node| Some(At { value: share(reader, node, "share")?, at: node.at.clone() }));
     let cluster = ClusterSpec {
         mesh: reader.name(fields.get("mesh")),
-        reconciler: reconciler(reader, fields.get("reconciler")),
+        reconciler: reader.choice(fields.get("reconciler"), RECONCILERS),
         state: reader.choice(fields.get("state"), STATES),
         multicluster: multicluster(reader, &fields),
         endpoint,
@@ -292,6 +284,15 @@ fn cluster(reader: &mut FieldReader<'_>, document: &Fields<'_>) -> Option<Cluste
         name: name?,
     };
     Some(cluster)
+}
+
+/// Addresses that a cluster may publish.
+fn allow(reader: &mut FieldReader<'_>, node: Option<&Arc<DocumentNode>>) -> AllowSpec {
+    let Some(fields) = node.and_then(|node| reader.fields(node, "allow", ALLOW)) else { return AllowSpec::default() };
+    AllowSpec {
+        api_hosts: reader.names(fields.get("apiHosts")).map_or_else(Vec::new, |all| all.value),
+        addresses: reader.names(fields.get("addresses")).map_or_else(Vec::new, |all| all.value),
+    }
 }
 
 /// `90s`, `10m`, `1h`, or `0s`.
@@ -469,12 +470,19 @@ fn peer(reader: &mut FieldReader<'_>, document: &Fields<'_>) -> Option<PeerSpec>
         (None, Some(within)) => Some(within),
         _ => reader.required(&fields, "metadataEndpoint"),
     };
+    // what Deckhouse's API does not know is not read there
+    let own = |field: &str| if reader.lenient { None } else { fields.get(field) };
+    let (own_state, own_pin, own_share) = (own("state"), own("pin"), own("share"));
+    let (own_allow, own_evidence) = (own("allow"), own("evidence"));
     let peer = PeerSpec {
         endpoint: reader.name(endpoint),
         endpoint_ca,
         enable_ingress_gateway: reader.flag(fields.get("enableIngressGateway")),
-        pin: if reader.lenient { PinSpec::default() } else { pin(reader, fields.get("pin")) },
-        evidence: if reader.lenient { None } else { evidence(reader, fields.get("evidence")) },
+        state: reader.choice(own_state, STATES),
+        pin: pin(reader, own_pin),
+        share: own_share.and_then(|node| share(reader, node, "share")),
+        allow: allow(reader, own_allow),
+        evidence: evidence(reader, own_evidence),
         of_deckhouse: reader.lenient,
         name: name?,
     };

@@ -153,8 +153,6 @@ pub(super) enum SpecFinding<'a> {
         /// How many it has.
         written: usize,
     },
-    /// The reconciler of another version.
-    Agent,
     Duration {
         text: &'a str,
         /// What is wrong with it.
@@ -229,7 +227,7 @@ impl SpecFinding<'_> {
             Self::FieldMissing { .. } => Code::FieldMissing,
             Self::PrivateKey => Code::SecretInFile,
             Self::UnknownKind { .. } | Self::UnknownVersion { .. } => Code::UnknownKind,
-            Self::Agent | Self::ClusterKey => Code::NotAvailable,
+            Self::ClusterKey => Code::NotAvailable,
         }
     }
 
@@ -283,7 +281,6 @@ impl SpecFinding<'_> {
                 format!("unknown API version `{}` of `{kind}`", short(version))
             }
             Self::PairSize { written } => format!("expected two names in a pair, found {written}"),
-            Self::Agent => "`reconciler: agent` is not part of this version".to_owned(),
             Self::Duration { text, problem } => format!("expected a duration, found `{}`: {problem}", short(text)),
             Self::Image { text } => {
                 format!("expected an image with registry, path, and tag or digest, found `{}`", short(text))
@@ -337,7 +334,6 @@ impl SpecFinding<'_> {
                 "write `none`, or the networks by name as `global.meshNetworks` of Istio's values has them"
             }
             Self::NotFlag { .. } => "write `true` or `false`, without quotes",
-            Self::Agent => "use `rendered` and let a GitOps tool sync, or the engine of the version that rendered it",
             Self::Duration { .. } => "write for example `1h`",
             Self::Image { .. } => "for example `ghcr.io/isthmus-mesh/engine:0.1.0`",
             Self::CaTwice | Self::CaNowhere => "write `{file: east-ca.pem}` or `inline: |` and the PEM",

@@ -16,8 +16,8 @@ mod schema;
 mod tree;
 
 pub use crate::spec::declared::{
-    CaSpec, ClusterSpec, EngineKeySpec, IstioSpec, MeshSpec, MulticlusterSpec, Pair, PeerSpec, PinSpec, ShareSpec,
-    SourceFile, Spec,
+    AllowSpec, CaSpec, ClusterSpec, EngineKeySpec, IstioSpec, MeshSpec, MulticlusterSpec, Pair, PeerSpec, PinSpec,
+    ShareSpec, SourceFile, Spec,
 };
 pub use crate::spec::document::{API as API_VERSION, DECKHOUSE_API as DECKHOUSE_API_VERSION};
 pub(crate) use crate::spec::policy::parse_policy;

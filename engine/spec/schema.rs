@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use crate::spec::document::{
-    API, CLUSTER, CONFIGS, CRDS, CREDENTIALS, DECKHOUSE_API, DOCUMENT, EVIDENCE, EVIDENCE_FIELDS, EXPOSES,
+    ALLOW, API, CLUSTER, CONFIGS, CRDS, CREDENTIALS, DECKHOUSE_API, DOCUMENT, EVIDENCE, EVIDENCE_FIELDS, EXPOSES,
     FIRST_CONTACTS, ISTIO, MESH, METADATA, MULTICLUSTER, PEER, PIN, RECONCILERS, SHARE, STATES, TRAFFIC_POLICIES,
 };
 use crate::spec::policy::{CLUSTERS, IMAGES, POLICY, POLICY_DOCUMENT, ROOT_CHANGES};
@@ -180,7 +180,7 @@ fn mesh() -> Value {
 
 fn cluster() -> Value {
     let multicluster = json!({
-        "enabled": flag(true, "deploy exporter, api-proxy and relay; only with reconciler rendered"),
+        "enabled": flag(true, "deploy exporter, api-proxy and relay or agent; only with reconciler rendered or agent"),
         "image": plain("image of the engine"),
         "replicas": { "type": "integer", "minimum": 1, "maximum": 100, "default": 2, "description": "replicas of each of them" },
         "expose": one_of(EXPOSES, "LoadBalancer", "how exporter and api-proxy are reached from outside"),
@@ -210,17 +210,13 @@ fn cluster() -> Value {
         "address": plain("IP address or DNS name"),
         "port": { "type": "integer", "minimum": 1, "maximum": 65535, "default": 15443, "description": "port for traffic of peers, mTLS with SNI routing" },
     });
-    let allow = json!({
-        "apiHosts": many(plain("a host, or `*.` and a domain"), "hosts its api-proxy may have"),
-        "addresses": many(plain("an address, or a range in CIDR notation"), "ranges its gateways and endpoint must lie in"),
-    });
     object(
         CLUSTER,
         &["metadata"],
         json!({
             "mesh": text(LABEL, "name of its Mesh; may be left out, since a checkout has one"),
-            "reconciler": one_of(RECONCILERS, "rendered", "rendered: a GitOps tool syncs what the engine renders; deckhouse: Deckhouse's own module; external: another team's checkout"),
-            "state": one_of(STATES, "active", "paused: kept as it is, not contacted; leaving: on its way out, step by step; lost: gone for good, what it reads and what is read of it counts as closed"),
+            "reconciler": one_of(RECONCILERS, "rendered", "rendered: a GitOps tool syncs what the engine renders; agent: the engine inside the cluster reconciles IstioMulticluster objects; deckhouse: Deckhouse's own module; external: another team's checkout"),
+            "state": state(),
             "multicluster": described(object(MULTICLUSTER, &[], multicluster), "exporter, api-proxy and relay of the cluster"),
             "metadata": described(object(METADATA, &["endpoint"], json!({
                 "endpoint": endpoint,
@@ -250,13 +246,29 @@ fn cluster() -> Value {
                 "propertyNames": text(LABEL, "name of a peer"),
                 "additionalProperties": share("what this peer sees"),
             },
-            "allow": described(object(&["apiHosts", "addresses"], &[], allow), "addresses that the cluster may publish; any other is a trust change"),
+            "allow": allow(),
             "evidence": evidence(),
             "settle": duration("1h", "how long each stage of leaving takes where no evidence can show that it is over, and how long a Deckhouse is waited for to read first; default: that of the Mesh"),
             "rootOverlap": duration("25h", "how long a root CA stays trusted after the cluster published it last; default: that of the Mesh"),
             "distrust": many(text(DIGEST, "SHA-256 of the DER of a root"), "root CAs that are trusted no longer, at once and whatever the cluster publishes"),
         }),
     )
+}
+
+fn state() -> Value {
+    one_of(
+        STATES,
+        "active",
+        "paused: kept as it is, not contacted; leaving: on its way out, step by step; lost: gone for good, what it reads and what is read of it counts as closed",
+    )
+}
+
+fn allow() -> Value {
+    let allow = json!({
+        "apiHosts": many(plain("a host, or `*.` and a domain"), "hosts its api-proxy may have"),
+        "addresses": many(plain("an address, or a range in CIDR notation"), "ranges its gateways and endpoint must lie in"),
+    });
+    described(object(ALLOW, &[], allow), "addresses that the cluster may publish; any other is a trust change")
 }
 
 fn ca(description: &str) -> Value {
@@ -318,12 +330,18 @@ fn peer(strict: bool) -> Value {
     });
     let inner = object(&["ca", "insecureSkipVerify"], &[], inner);
     let mut metadata = described(inner, "TLS of the metadata endpoint");
+    let own = |schema: Value| {
+        if strict { schema } else { json!({ "description": "not known to Deckhouse, and not read here" }) }
+    };
     let properties = json!({
         "metadataEndpoint": text("^(https|file)://.+$", "the peer's metadata"),
         "enableIngressGateway": flag(true, "false: pods reach each other without a gateway"),
         "metadata": {},
-        "pin": if strict { pin() } else { json!({ "description": "not known to Deckhouse, and not read here" }) },
-        "evidence": if strict { evidence() } else { json!({ "description": "not known to Deckhouse, and not read here" }) },
+        "state": own(state()),
+        "pin": own(pin()),
+        "share": own(share("which namespaces of this checkout's clusters the peer sees; default: as they share with all")),
+        "allow": own(allow()),
+        "evidence": own(evidence()),
     });
     let mut spec = object(PEER, &["metadataEndpoint"], properties);
     for value in [&mut metadata, &mut spec] {

@@ -18,10 +18,12 @@ pub const MANAGER: &str = "isthmus";
 pub const PART_OF: &str = "app.kubernetes.io/part-of";
 /// Label that names the mesh.
 pub const MESH_LABEL: &str = "isthmus.dev/mesh";
-/// Label that names the writer, [`OF_TREE`] or [`OF_CLUSTER`]; each prunes only its own.
+/// Label that names the writer, [`OF_TREE`], [`OF_AGENT`] or [`OF_CLUSTER`]; each prunes only its own.
 pub const OWNER_LABEL: &str = "isthmus.dev/owner";
 /// The writer of the objects that are rendered into a checkout.
 pub const OF_TREE: &str = "tree";
+/// The writer of the objects that an agent applies in its own cluster.
+pub const OF_AGENT: &str = "agent";
 /// The writer of the objects that a role makes in its own cluster.
 pub const OF_CLUSTER: &str = "cluster";
 /// Annotation that lists the steps an object comes from.

@@ -1,5 +1,6 @@
 //! What crosses a border between clusters, engines and roles, each document with its reader and its writer.
 
+pub mod agent;
 pub mod bundle;
 pub mod failure;
 pub mod identity;

@@ -10,6 +10,12 @@ pub const PROXY: &str = "isthmus-proxy";
 pub const RELAY: &str = "isthmus-relay";
 /// What each role is called on a command line, and its Service.
 pub const ROLES: [(&str, &str); 3] = [("exporter", EXPORTER), ("proxy", PROXY), ("relay", RELAY)];
+/// The same where an agent acts, which is the relay, too.
+pub const AGENT_ROLES: [(&str, &str); 3] = [("exporter", EXPORTER), ("proxy", PROXY), ("agent", RELAY)];
+/// The Gateway through which peers reach services of the cluster.
+pub const CROSS_NETWORK: &str = "isthmus-cross-network";
+/// Port of the relay's Service.
+const RELAY_PORT: u16 = 8443;
 /// Audience of the tokens that istiod shows a strict relay.
 pub const RELAY_AUDIENCE: &str = "isthmus-relay";
 /// Where istiod finds the token that it shows a strict relay: a projected volume of its pod.
@@ -24,6 +30,11 @@ pub const UUID_NAMESPACE: &str = "kube-system";
 /// The Secret with the serving certificate that the relay issues for a Service.
 pub fn tls_secret(service: &str) -> String {
     format!("{service}-tls")
+}
+
+/// The URL below which a relay serves its peers, each by its cluster ID.
+pub fn relay_url(namespace: &Namespace) -> String {
+    format!("https://{}:{RELAY_PORT}/to/", service_host(RELAY, namespace))
 }
 
 /// A Service's name in DNS, without the cluster's domain.

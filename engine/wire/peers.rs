@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::types::cause::Cause;
 use crate::types::json::{JsonError, parse_strict};
 use crate::types::key::{KeyId, PublicKey};
-use crate::types::name::{ClusterName, ClusterUuid, Namespace, NetworkName, Revision};
+use crate::types::name::{ClusterName, ClusterUuid, Digest, Namespace, NetworkName, Revision};
 use crate::types::time::optional_seconds;
 use crate::types::token::{MAX_DECKHOUSE_API_LIFETIME, Scope};
 use crate::wire::metadata::AuthnKey;
@@ -21,6 +21,8 @@ use crate::wire::share::Share;
 pub const PEERS: &str = "isthmus-peers";
 /// Group of all users that the api-proxy becomes for peers.
 pub const PEERS_GROUP: &str = "istio-peers";
+/// How the users begin that the api-proxy becomes for peers.
+const USER_PREFIX: &str = "istio-peer:";
 /// Key of the file in the ConfigMap.
 pub const PEERS_FILE: &str = "peers.json";
 /// Field of the file, in a line of its own before `self`, that says what the links of the cluster rest on. The next run reads it
@@ -81,12 +83,20 @@ pub struct PeerEntry {
     pub istio_namespace: Option<Namespace>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub revisions: Vec<Revision>,
+    /// The user that the api-proxy becomes for it, where it is not that of its UUID: one of [`agent_users`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// Longest lifetime of its `api` tokens, in whole seconds, where it is not the usual one: Deckhouse signs for 366 days.
     #[serde(default, with = "optional_seconds", skip_serializing_if = "Option::is_none")]
     pub max_token_lifetime: Option<Duration>,
 }
 
 impl PeerEntry {
+    /// The user that the api-proxy becomes for it.
+    pub fn user(&self) -> String {
+        self.user.clone().unwrap_or_else(|| user_of(&self.cluster_uuid))
+    }
+
     /// Which namespaces the peer sees.
     pub fn sees(&self) -> Share {
         self.share.clone().unwrap_or_else(|| Share::of_names(self.namespaces.iter().map(String::as_str)))
@@ -100,7 +110,18 @@ fn is_zero(serial: &u64) -> bool {
 
 /// The user that the api-proxy becomes for a peer.
 pub fn user_of(peer: &ClusterUuid) -> String {
-    format!("istio-peer:{peer}")
+    format!("{USER_PREFIX}{peer}")
+}
+
+/// The same where an agent admits peers. Their rights are rendered before anyone knows their UUIDs, so it is one of 256: all have the
+/// same rights, and peers of one user share a queue of the apiserver's.
+pub fn agent_user_of(peer: &ClusterUuid) -> String {
+    format!("{USER_PREFIX}{}", Digest::of(peer.as_str().as_bytes()).short(2))
+}
+
+/// All users of [`agent_user_of`].
+pub fn agent_users() -> Vec<String> {
+    (0..=u8::MAX).map(|first| format!("{USER_PREFIX}{first:02x}")).collect()
 }
 
 /// A file that cannot be used.
@@ -121,6 +142,11 @@ pub enum PeersError {
         longest = MAX_DECKHOUSE_API_LIFETIME.as_secs()
     )]
     Lifetime(ClusterName),
+    /// A user that is none of those that peers have.
+    #[error(
+        "`peers.json` gives `{0}` a user that does not begin with `{USER_PREFIX}`; render it again with `engine apply`"
+    )]
+    User(ClusterName),
     /// Two peers of one UUID: it would be unclear whose keys count.
     #[error("`peers.json` names the cluster UUID {0} twice; render it again with `engine apply`")]
     Twice(ClusterUuid),
@@ -145,6 +171,9 @@ impl PeersFile {
         };
         if let Some(peer) = file.peers.iter().find(outside) {
             return Err(PeersError::Lifetime(peer.name.clone()));
+        }
+        if let Some(peer) = file.peers.iter().find(|peer| !peer.user().starts_with(USER_PREFIX)) {
+            return Err(PeersError::User(peer.name.clone()));
         }
         let mut seen = BTreeSet::new();
         match file.peers.iter().find(|peer| !seen.insert(&peer.cluster_uuid)) {

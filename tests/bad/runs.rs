@@ -82,7 +82,7 @@ fn specs_that_contradict_themselves() {
         (with("file://metadata/west\"", "file://metadata/west\", ca: {file: nowhere.pem}"), "nowhere.pem"),
         (
             with("name: west}\nspec:\n", "name: west}\nspec:\n  reconciler: agent\n"),
-            "`reconciler: agent` is not part of this version",
+            "the endpoint is a folder of the checkout, and the agent of `west` must read it",
         ),
     ] {
         spec_is_refused(spec.as_bytes(), &["specs/mesh.yaml:", expected]);

@@ -139,7 +139,7 @@ fn each_file_by_itself() -> Ran {
     let spec = |spec: &str| format!("{MESH}spec: {spec}\n").into_bytes();
     let many = format!("{MESH}spec:\n{}", "  topology: full\n".repeat(200));
     let key = "-----BEGIN PRIVATE KEY-----\\nMC4CAQAwBQYDK2VwBCIEIFTwn1c8M6ZC5Xkr0sNZxsY9mTTTBtBXqUfYQJTgH6xV\\n-----END PRIVATE KEY-----";
-    let table: [(&str, Code, Vec<u8>); 34] = [
+    let table: [(&str, Code, Vec<u8>); 33] = [
         ("many", Code::TooManyFindings, many.into_bytes()),
         ("deep", Code::LimitExceeded, "[".repeat(1000).into_bytes()),
         ("utf-16", Code::WrongEncoding, b"\xff\xfek\0i\0n\0d\0".to_vec()),
@@ -169,7 +169,6 @@ fn each_file_by_itself() -> Ran {
         ("image", Code::InvalidValue, cluster("{multicluster: {image: \"registry example\"}}")),
         ("ca", Code::InvalidValue, cluster("{metadata: {endpoint: \"file://a\", ca: {}}}")),
         ("path", Code::InvalidValue, cluster("{metadata: {endpoint: \"file://a\", ca: {file: ../ca.pem}}}")),
-        ("agent", Code::NotAvailable, cluster("{reconciler: agent}")),
         ("share", Code::InvalidValue, cluster("{share: {namespaces: [\"front**\"]}}")),
         ("sops", Code::NotAvailable, cluster("{key: {sops: a}}")),
         ("direct", Code::DirectCredentials, spec("{credentials: {mode: direct}}")),

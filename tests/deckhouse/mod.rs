@@ -82,6 +82,7 @@ fn entry(deck: &Deckhouse, max_token_lifetime: Option<Duration>) -> PeerEntry {
         share: None,
         istio_namespace: Some(NAMESPACE.parse().unwrap()),
         revisions: vec!["v1x25".parse().unwrap()],
+        user: None,
         max_token_lifetime,
     }
 }

@@ -125,6 +125,7 @@ impl Runs {
             specs: vec![source("specs/mesh.yaml", self.text.clone())],
             templates: vec![],
             lock: self.lock.clone(),
+            inside: None,
         };
         let program = Program::load(&input, &|_| None).unwrap();
         // east is known by what it publishes, which is not fetched here

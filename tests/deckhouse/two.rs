@@ -57,7 +57,12 @@ fn two_deckhouses_join_each_other_however_they_are_declared() {
             let text = text.replace("  istio: {standard", "  evidence: none\n  istio: {standard");
             let mut lock = BTreeMap::new();
             for _ in 0..6 {
-                let input = Input { specs: vec![source("specs/mesh.yaml", text.clone())], templates: vec![], lock };
+                let input = Input {
+                    specs: vec![source("specs/mesh.yaml", text.clone())],
+                    templates: vec![],
+                    lock,
+                    inside: None,
+                };
                 let program = Program::load(&input, &|_| None).unwrap();
                 let (request, facts) = (Request::default(), FactSource::Stored(observed.clone()));
                 let run = road::take(&program, &request, facts, Until::Rendered, &BTreeMap::new(), NOW);
@@ -72,7 +77,7 @@ fn two_deckhouses_join_each_other_however_they_are_declared() {
                 lock = files.into_iter().map(|(path, text)| (path, text.into_bytes())).collect();
             }
             let after = Program::load(
-                &Input { specs: vec![source("specs/mesh.yaml", text)], templates: vec![], lock },
+                &Input { specs: vec![source("specs/mesh.yaml", text)], templates: vec![], lock, inside: None },
                 &|_| None,
             );
             let after = after.unwrap().lock;

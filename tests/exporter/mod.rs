@@ -65,6 +65,7 @@ fn peer(name: &str, id: &str, keys: Vec<AuthnKey>) -> PeerEntry {
         share: None,
         istio_namespace: None,
         revisions: vec![],
+        user: None,
         max_token_lifetime: None,
     }
 }

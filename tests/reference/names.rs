@@ -14,6 +14,7 @@ use isthmus::session::keys::ENGINE_KEY_PATH;
 use isthmus::spec::API_VERSION;
 use isthmus::types::object as mark;
 use isthmus::types::token::{ISSUER, Scope};
+use isthmus::wire::agent::{ACCEPT_TRUST, AGENT, GROUP, LOCK_MAP, PLURAL};
 use isthmus::wire::identity::{IDENTITY, IDENTITY_FILE};
 use isthmus::wire::metadata::{PRIVATE_PATH, PUBLIC_PATH};
 use isthmus::wire::names::{EXPORTER, PROXY, RELAY, RELAY_AUDIENCE, tls_secret};
@@ -82,12 +83,19 @@ fn objects() -> Vec<(String, &'static str)> {
         ),
         (ROUTES.to_owned(), "which peers the relay reaches, and where"),
         (constants::text("pipeline/render/peers.rs", "IMPERSONATE"), "lets the api-proxy act as the users of peers"),
-        (
-            constants::text("pipeline/render/mesh_config.rs", "GATEWAY"),
-            "opens the east-west gateway to services of the cluster",
-        ),
+        (isthmus::wire::names::CROSS_NETWORK.to_owned(), "opens the east-west gateway to services of the cluster"),
         ("istio-remote-secret-<peer>".to_owned(), "the remote secret by which istiod reads a peer, through the relay"),
-        ("<peer>".to_owned(), "a peer, for Deckhouse's own module (`reconciler: deckhouse`)"),
+        (
+            "<peer>".to_owned(),
+            "a peer, for Deckhouse's own module (`reconciler: deckhouse`) or the agent (`reconciler: agent`)",
+        ),
+        (
+            AGENT.to_owned(),
+            "the agent (`reconciler: agent`): joins the cluster with the peers that IstioMulticluster objects declare, and is its relay; \
+             the ConfigMap has the Mesh and the Cluster that it acts for",
+        ),
+        (format!("{AGENT}-events"), "lets the agent write Events of IstioMulticluster objects"),
+        (format!("{PLURAL}.{GROUP}"), "the kind IstioMulticluster"),
     ]
 }
 
@@ -109,8 +117,8 @@ fn labels() -> Vec<(&'static str, String, &'static str)> {
         (mark::MESH_LABEL, "name of the Mesh".to_owned(), "which mesh the object is of"),
         (
             mark::OWNER_LABEL,
-            format!("{}, {}", code(mark::OF_TREE), code(mark::OF_CLUSTER)),
-            "who writes it: `tree` is a checkout, `cluster` a role in its own cluster; each deletes only its own",
+            format!("{}, {}, {}", code(mark::OF_TREE), code(mark::OF_AGENT), code(mark::OF_CLUSTER)),
+            "who writes it: `tree` is a checkout, `agent` an agent, `cluster` a role in its own cluster; each deletes only its own",
         ),
         ("istio.io/dataplane-mode", code("none"), "Istio's own: pods of roles are not in the mesh (ambient)"),
         ("sidecar.istio.io/inject", code("false"), "Istio's own: pods of roles are not in the mesh (sidecar)"),
@@ -181,6 +189,13 @@ fn names() {
     ));
     page.table(["name", "kind", "keys", "what for"], &of_roles());
 
+    page.text(&format!(
+        "An agent applies what is rendered elsewhere for the links of a cluster, with `{}: {}` and the field manager \
+         `isthmus`; and ConfigMap `{LOCK_MAP}`: what it learned and accepted, in the files of a checkout's lock.",
+        mark::OWNER_LABEL,
+        mark::OF_AGENT
+    ));
+
     page.heading(2, "Objects for GitOps tools");
     page.text("What `engine manifests argocd` and `engine manifests flux` print.");
     let described: Vec<_> = PRINTED.iter().map(|(name, about)| ((*name).to_owned(), *about)).collect();
@@ -201,6 +216,9 @@ fn names() {
         ANNOTATIONS.iter().map(|(name, on, about)| [code(name), (*on).to_owned(), sentence(about)]).collect();
     let adopt = "you set it on a remote secret made by hand, to the Mesh's name: the engine's own takes its place";
     rows.push([code(mark::ADOPT_ANNOTATION), "remote secrets made by hand".to_owned(), sentence(adopt)]);
+    let accept = "you set it to the digest of a trust change: the agent accepts it, of the peer or of its own cluster";
+    let on = format!("IstioMulticluster objects, ConfigMap `{AGENT}`");
+    rows.push([code(ACCEPT_TRUST), on, sentence(accept)]);
     page.table(["annotation", "on", "meaning"], &rows);
 
     page.heading(2, "Ports");
@@ -237,6 +255,9 @@ fn rendered() -> BTreeMap<String, String> {
     world.cluster("north").components = None;
     let mut all = files("east", &world.render("east"));
     all.extend(files("north", &world.render("north")));
+    world.cluster("east").reconciler = Reconciler::Agent;
+    all.extend(files("east", &world.render("east")));
+    world.cluster("east").reconciler = Reconciler::Rendered;
     for target in [MeshConfigTarget::HelmValues, MeshConfigTarget::IstioOperator, MeshConfigTarget::Sail] {
         world.cluster("east").istio.config = target;
         all.extend(files("east", &world.render("east")));

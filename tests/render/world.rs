@@ -158,6 +158,7 @@ impl RenderWorld {
                 engine_keys: vec![EngineKey { id: "ci".parse().unwrap(), key: key(200) }],
                 clusters: BTreeMap::new(),
                 topology: Topology::Full,
+                inside: false,
             },
             lock: Lock::default(),
         };

@@ -274,6 +274,7 @@ impl MemoryMesh {
             specs: sources(specs),
             templates: Vec::new(),
             lock: lock.map(|(path, bytes)| (path.clone(), bytes.clone())).collect(),
+            inside: None,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::model::mesh::{
 use crate::pipeline::compile::finding::{AddressOf, CompileFinding};
 use crate::pipeline::compile::{ClusterDraft, Compiler, Times};
 use crate::spec::{At, CaSpec, ClusterSpec, IstioSpec, MulticlusterSpec, PeerSpec, PinSpec, ShareSpec};
-use crate::types::address::{Cidr, Endpoint, Host};
+use crate::types::address::{Cidr, Endpoint, Host, HostPattern};
 use crate::types::certificate::{CertificateError, CertificatePemFault, DerFault, MAX_BUNDLE};
 use crate::types::diagnostic::{Location, did_you_mean};
 use crate::types::name::{ClusterDomain, ClusterName, Namespace, Revision};
@@ -19,6 +19,19 @@ use crate::wire::share::Share;
 
 /// Replicas of exporter, api-proxy and relay when the spec states none.
 const DEFAULT_REPLICAS: u16 = 2;
+
+/// Whether exporter and api-proxy of ours run in clusters of a reconciler.
+fn is_deployed(reconciler: Reconciler) -> bool {
+    matches!(reconciler, Reconciler::Rendered | Reconciler::Agent)
+}
+
+/// What a cluster may say of addresses.
+fn allow(api_hosts: &[At<HostPattern>], addresses: &[At<Cidr>]) -> Allow {
+    Allow {
+        api_hosts: api_hosts.iter().map(|pattern| pattern.value.clone()).collect(),
+        addresses: addresses.iter().map(|range| range.value).collect(),
+    }
+}
 
 impl<'a> Compiler<'a> {
     /// A cluster from its document; `None` when its endpoint was reported.
@@ -63,10 +76,7 @@ impl<'a> Compiler<'a> {
             stated: None,
             flat_network: spec.flat_network.as_ref().is_some_and(|flat| flat.value),
             api: Api { host: spec.api_host.as_ref().map(|host| host.value.clone()), ca: api_ca },
-            allow: Allow {
-                api_hosts: spec.allow_api_hosts.iter().map(|pattern| pattern.value.clone()).collect(),
-                addresses: spec.allow_addresses.iter().map(|range| range.value).collect(),
-            },
+            allow: allow(&spec.allow_api_hosts, &spec.allow_addresses),
             share,
             share_with,
             evidence: self.evidence(spec.evidence.as_ref(), &endpoint.value, reconciler == Reconciler::Deckhouse),
@@ -87,12 +97,13 @@ impl<'a> Compiler<'a> {
     ) -> Option<ClusterDraft<'a>> {
         let endpoint_ca = spec.endpoint_ca.as_ref().and_then(|ca| self.pem(&ca.at, &ca.value));
         let endpoint = spec.endpoint.as_ref()?;
-        self.endpoint_address(endpoint, &[]);
+        let allow = allow(&spec.allow.api_hosts, &spec.allow.addresses);
+        self.endpoint_address(endpoint, &allow.addresses);
         let cluster = Cluster {
             name: spec.name.value.clone(),
             at: spec.name.at.clone(),
             reconciler: Reconciler::External,
-            state: State::Active,
+            state: spec.state.as_ref().map_or(State::Active, |state| state.value),
             components: None,
             endpoint: endpoint.value.clone(),
             endpoint_ca,
@@ -108,7 +119,7 @@ impl<'a> Compiler<'a> {
             stated: None,
             flat_network: spec.enable_ingress_gateway.as_ref().is_some_and(|gateway| !gateway.value),
             api: Api::default(),
-            allow: Allow::default(),
+            allow,
             share: Share::usual(),
             share_with: BTreeMap::new(),
             evidence: self.evidence(spec.evidence.as_ref(), &endpoint.value, spec.of_deckhouse),
@@ -127,7 +138,7 @@ impl<'a> Compiler<'a> {
             ("shareWith", spec.share_with.as_ref().map(|stated| &stated.at)),
         ];
         for (field, at) in stated {
-            if let Some(at) = at.filter(|_| reconciler != Reconciler::Rendered) {
+            if let Some(at) = at.filter(|_| !is_deployed(reconciler)) {
                 self.error(at, &CompileFinding::ShareOfAnother { field, cluster: &spec.name.value });
             }
         }
@@ -151,6 +162,11 @@ impl<'a> Compiler<'a> {
             }
             share_with.insert(peer.value.clone(), of(stated, &share));
         }
+        for peer in documents.peers.iter().filter(|_| is_deployed(reconciler)) {
+            if let Some(stated) = &peer.share {
+                share_with.entry(peer.name.value.clone()).or_insert_with(|| of(stated, &share));
+            }
+        }
         (share, share_with)
     }
 
@@ -167,7 +183,7 @@ impl<'a> Compiler<'a> {
     }
 
     fn components(&mut self, spec: &ClusterSpec, reconciler: Reconciler) -> Option<Components> {
-        let ours = reconciler == Reconciler::Rendered;
+        let ours = is_deployed(reconciler);
         let nothing = MulticlusterSpec::default();
         let stated = spec.multicluster.as_ref();
         if let Some(stated) = stated.filter(|_| !ours) {

@@ -230,6 +230,19 @@ pub(super) enum CompileFinding<'a> {
         /// The cluster that has to read it.
         reader: &'a ClusterName,
     },
+    /// A folder that an agent cannot read.
+    AgentFolder {
+        /// The cluster whose agent has to read it.
+        reader: &'a ClusterName,
+    },
+    /// Mesh configuration that an agent cannot write.
+    AgentConfig {
+        cluster: &'a ClusterName,
+    },
+    /// An agent whose rights nothing holds.
+    AgentUnheld {
+        cluster: &'a ClusterName,
+    },
     /// A peer where no cluster is of this checkout.
     PeerOfNoCluster {
         /// The peer.
@@ -269,6 +282,9 @@ impl CompileFinding<'_> {
             | Self::EndpointPort { .. }
             | Self::EndpointHost { .. }
             | Self::EndpointFolder { .. }
+            | Self::AgentFolder { .. }
+            | Self::AgentConfig { .. }
+            | Self::AgentUnheld { .. }
             | Self::PeerOfNoCluster { .. }
             | Self::NoComponents { .. }
             | Self::EvidenceOfFile => Code::ContradictorySpecs,
@@ -365,6 +381,15 @@ impl CompileFinding<'_> {
             Self::EndpointFolder { reader } => {
                 format!("the endpoint is a folder of the checkout, and the `deckhouse` cluster `{reader}` must read it")
             }
+            Self::AgentFolder { reader } => {
+                format!("the endpoint is a folder of the checkout, and the agent of `{reader}` must read it")
+            }
+            Self::AgentConfig { cluster } => {
+                format!("the agent of `{cluster}` writes ConfigMaps, and `istio.config` asks for a values file")
+            }
+            Self::AgentUnheld { cluster } => {
+                format!("`admissionPolicy: false` would let the agent of `{cluster}` change every Secret beside istiod")
+            }
             Self::PeerOfNoCluster { cluster } => {
                 format!("`{cluster}` has no cluster to be a peer of: the checkout has no cluster of its own")
             }
@@ -439,7 +464,13 @@ impl CompileFinding<'_> {
             Self::EndpointHost { .. } => {
                 "the metadataEndpoint of a Deckhouse IstioMulticluster holds letters, digits, `.`, `_`, `-`, `/` and a port; give it a name"
             }
-            Self::EndpointFolder { .. } => "publish the metadata under https://, or do not link the two",
+            Self::EndpointFolder { .. } | Self::AgentFolder { .. } => {
+                "publish the metadata under https://, or do not link the two"
+            }
+            Self::AgentConfig { .. } => {
+                "write `sharedMeshConfig`, or `none` where roots and networks are written by hand"
+            }
+            Self::AgentUnheld { .. } => "take it out; an agent needs Kubernetes 1.30",
             Self::PeerOfNoCluster { .. } => "declare the own cluster by a Cluster document",
             Self::NoComponents { .. } => "leave `enabled` out, or link no cluster with it",
             Self::EvidenceOfFile => "leave `evidence` out, or read the metadata over https://",

@@ -96,6 +96,7 @@ impl<'a> Compiler<'a> {
             engine_keys: self.engine_keys(mesh),
             topology: self.topology(mesh, &drafts),
             clusters: drafts.iter().map(|draft| (draft.cluster.name.clone(), draft.cluster.clone())).collect(),
+            inside: false,
         };
         self.links(&result, &drafts);
         // A cluster that is left out was reported.
@@ -197,7 +198,9 @@ impl<'a> Compiler<'a> {
 
     fn foreign_roots(&mut self, mesh: &MeshSpec) {
         let accepted = mesh.accept_foreign_roots.as_ref();
-        let alone = self.spec.clusters.len() + self.spec.peers.len() < 2;
+        let is_agent = |one: &ClusterSpec| one.reconciler.as_ref().is_some_and(|of| of.value == Reconciler::Agent);
+        let has_agent = self.spec.clusters.iter().any(is_agent);
+        let alone = self.spec.clusters.len() + self.spec.peers.len() < 2 && !has_agent;
         let at = accepted.map_or(&mesh.name.at, |accepted| &accepted.at);
         let misspelt = accepted.is_none() && self.spec.may_be_misspelt(at);
         if alone || misspelt || accepted.is_some_and(|accepted| accepted.value) {

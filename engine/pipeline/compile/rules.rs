@@ -81,6 +81,7 @@ impl Compiler<'_> {
             all.map(|draft| &draft.cluster.name).collect()
         };
         let deckhouses = of(Reconciler::Deckhouse);
+        let agents = of(Reconciler::Agent);
         let none_is_ours = !drafts.iter().any(|draft| draft.cluster.is_ours());
         for draft in drafts {
             let cluster = &draft.cluster;
@@ -102,10 +103,30 @@ impl Compiler<'_> {
                 };
                 self.error(&draft.endpoint_at, &finding);
             }
+            self.agent(mesh, draft, &agents);
             if draft.spec.is_none() && none_is_ours {
                 let finding = CompileFinding::PeerOfNoCluster { cluster: &cluster.name };
                 self.findings.push(Diagnostic::warning(Some(cluster.at.clone()), finding));
             }
+        }
+    }
+
+    /// What an agent can read and write, and may be given.
+    fn agent(&mut self, mesh: &Mesh, draft: &ClusterDraft<'_>, agents: &[&ClusterName]) {
+        let cluster = &draft.cluster;
+        let reads = |agent: &&&ClusterName| **agent == &cluster.name || mesh.links(agent, &cluster.name);
+        if matches!(cluster.endpoint, Endpoint::File(_))
+            && let Some(reader) = agents.iter().find(reads)
+        {
+            self.error(&draft.endpoint_at, &CompileFinding::AgentFolder { reader });
+        }
+        let Some(spec) = draft.spec.filter(|_| cluster.reconciler == Reconciler::Agent) else { return };
+        if let Some(config) = spec.istio.config.as_ref().filter(|config| config.value.is_values()) {
+            self.error(&config.at, &CompileFinding::AgentConfig { cluster: &cluster.name });
+        }
+        let policy = spec.multicluster.as_ref().and_then(|stated| stated.value.admission_policy.as_ref());
+        if let Some(policy) = policy.filter(|policy| !policy.value) {
+            self.error(&policy.at, &CompileFinding::AgentUnheld { cluster: &cluster.name });
         }
     }
 

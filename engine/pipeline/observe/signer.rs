@@ -2,7 +2,8 @@
 //!
 //! A cluster of the checkout knows the engine's key as one of its own, so the engine speaks there in the cluster's own name.
 //! Any other peer knows its readers only: the engine speaks in the name of one of them, which publishes the engine's key
-//! beside its own. Deckhouse knows nothing but `authnKeyPub`, whose private half never leaves the reader: its relay reads there.
+//! beside its own. Deckhouse knows nothing but `authnKeyPub`, whose private half never leaves the reader: its relay reads there. An
+//! agent signs with that key itself.
 
 use crate::cluster::metadata_token::metadata_token;
 use crate::model::keyring::{KeyProblem, Keyring};
@@ -33,12 +34,12 @@ pub struct EngineSigner<'a> {
 impl Signer for EngineSigner<'_> {
     fn token(&self, cluster: &Cluster, uuid: &ClusterUuid) -> Result<Token, KeyProblem> {
         let locked = self.lock.clusters.get(&cluster.name).map(|locked| &locked.public);
-        if is_deckhouse(cluster, locked) {
+        if is_deckhouse(cluster, locked) && !self.mesh.inside {
             return Err(KeyProblem::OnlyClusterKeys { peer: cluster.name.clone() });
         }
         let (id, key) = self.keyring.engine.as_ref().map_err(Clone::clone)?;
         let subject = match cluster.reconciler {
-            Reconciler::Rendered => uuid,
+            Reconciler::Rendered | Reconciler::Agent => uuid,
             Reconciler::External | Reconciler::Deckhouse => {
                 self.reader_of(&cluster.name).ok_or_else(|| KeyProblem::NoReader { peer: cluster.name.clone() })?
             }

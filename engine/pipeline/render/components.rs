@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::istio::mesh_config::standard_config_map;
-use crate::model::mesh::{Components, Expose};
+use crate::model::mesh::{Components, Expose, Reconciler};
 use crate::pipeline::render::check::internal;
 use crate::pipeline::render::draft::{ownership, step_annotations};
 use crate::pipeline::render::memo::Memo;
@@ -22,7 +22,8 @@ use crate::types::diagnostic::Diagnostics;
 use crate::types::name::{ClusterName, MeshName, Revision};
 use crate::types::object::Object;
 use crate::types::step::{StepId, StepKind};
-use crate::wire::names::{EXPORTER, PROXY, RELAY, ROLES, service_host, tls_secret};
+use crate::wire::agent::AGENT;
+use crate::wire::names::{AGENT_ROLES, EXPORTER, PROXY, RELAY, ROLES, service_host, tls_secret};
 
 /// Files of every component, below its folder.
 const FILES: [&str; 6] = [
@@ -33,6 +34,9 @@ const FILES: [&str; 6] = [
     "service.yaml",
     "serviceaccount.yaml",
 ];
+
+/// Those that an agent has beside them.
+const AGENT_FILES: [&str; 1] = ["customresourcedefinition.yaml"];
 
 /// Where the serving certificate is mounted.
 const TLS: &str = "/etc/isthmus/tls";
@@ -112,9 +116,11 @@ pub(super) fn render(
         return Ok(());
     };
     let mut findings = Diagnostics::new();
-    for (role, service) in ROLES {
+    let is_agent = reader.cluster.reconciler == Reconciler::Agent;
+    for (role, service) in if is_agent { AGENT_ROLES } else { ROLES } {
         let mut context = values(reader, components, image, service);
-        for file in FILES {
+        let more = if role == "agent" { &AGENT_FILES[..] } else { &[] };
+        for file in FILES.iter().chain(more).copied() {
             if file == "deployment.yaml" {
                 context.insert("args".to_owned(), args(reader, components, role).into());
             } else {
@@ -145,6 +151,7 @@ fn values(reader: &ReaderView<'_>, components: &Components, image: &str, service
     let values = json!({
         "namespace": istio.namespace,
         "image": image,
+        "agent_account": format!("system:serviceaccount:{}:{AGENT}", istio.namespace),
         "relay_account": format!("system:serviceaccount:{}:{RELAY}", istio.namespace),
         "replicas": components.replicas,
         "expose": components.expose,
@@ -173,7 +180,7 @@ fn args(reader: &ReaderView<'_>, components: &Components, role: &str) -> Vec<Str
         flag("tls-cert", format!("{TLS}/tls.crt"));
         flag("tls-key", format!("{TLS}/tls.key"));
     }
-    if role != "relay" {
+    if matches!(role, "exporter" | "proxy") {
         components.trusted_proxies.iter().for_each(|range| flag("trusted-proxy", range.to_string()));
     }
     if role == "proxy" {

@@ -30,10 +30,8 @@ use crate::types::name::{ClusterDomain, ClusterId, Digest, NetworkName, Revision
 use crate::types::object::to_yaml;
 use crate::types::step::StepKind;
 use crate::types::yaml::{self, MAX_OBJECT};
-use crate::wire::names::{RELAY_AUDIENCE, RELAY_TOKEN};
+use crate::wire::names::{CROSS_NETWORK, RELAY_AUDIENCE, RELAY_TOKEN};
 
-/// Name of the Gateway through which peers reach services of the cluster.
-const GATEWAY: &str = "isthmus-cross-network";
 /// Port of the Gateway's server; that of Istio's east-west gateway.
 const GATEWAY_PORT: u16 = 15443;
 
@@ -419,6 +417,6 @@ fn gateway(reader: &ReaderView<'_>, out: &mut RenderedCluster) {
         }],
     });
     let steps = vec![reader.step(StepKind::RenderNetworks)];
-    let draft = reader.object("networking.istio.io/v1", "Gateway", GATEWAY, steps);
+    let draft = reader.object("networking.istio.io/v1", "Gateway", CROSS_NETWORK, steps);
     out.objects.push(draft.field("spec", spec).done());
 }

@@ -8,6 +8,7 @@
 //! 3. Every object gets our labels, its steps and its sync wave; what holds a document of its own (mesh configuration,
 //!    kubeconfig) is read back by another parser and compared with the model.
 
+mod agent;
 mod check;
 mod components;
 mod draft;
@@ -135,6 +136,11 @@ impl<'a> RenderContext<'a> {
         if !self.is_gone(cluster) {
             let rendered = match cluster.reconciler {
                 Reconciler::Rendered => self.rendered(&reader, &mut out),
+                Reconciler::Agent => {
+                    let components = components::render(&reader, self.templates, &mut out);
+                    multicluster::render(&reader, &mut out);
+                    components.and_then(|()| agent::render(&reader, &mut out))
+                }
                 Reconciler::Deckhouse => {
                     multicluster::render(&reader, &mut out);
                     Ok(())

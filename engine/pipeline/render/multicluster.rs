@@ -1,17 +1,19 @@
 //! Clusters in which someone else acts: the engine only tells it who the peers are.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::model::lock::Stage;
-use crate::model::mesh::DeckhouseCrd;
+use crate::model::mesh::{DeckhouseCrd, EvidenceRule, Reconciler};
+use crate::pipeline::render::agent;
 use crate::pipeline::render::output::RenderedCluster;
-use crate::pipeline::render::reader::ReaderView;
+use crate::pipeline::render::reader::{ReaderLink, ReaderView};
 use crate::pipeline::render::reasons::RenderWait;
+use crate::spec::{API_VERSION, DECKHOUSE_API_VERSION};
 use crate::types::certificate::both;
 use crate::types::step::StepKind;
 
-/// API version of Deckhouse's IstioMulticluster.
-const API_VERSION: &str = "deckhouse.io/v1alpha1";
+/// Its kind, in both API groups.
+const KIND: &str = "IstioMulticluster";
 
 pub(super) fn render(reader: &ReaderView<'_>, out: &mut RenderedCluster) {
     let step = reader.step(StepKind::ExchangeKeys);
@@ -22,23 +24,56 @@ pub(super) fn render(reader: &ReaderView<'_>, out: &mut RenderedCluster) {
     }
     let declared = reader.links.iter().filter(|link| matches!(link.stage, Stage::Joining | Stage::Joined));
     for link in declared {
-        let peer = link.peer.known.cluster;
-        // its istiod trusts this for the api-proxy, too, and nothing else but public CAs
-        let api_ca = link.peer.proxy.as_ref().and_then(|proxy| proxy.api_ca.as_deref());
-        let ca = both(peer.endpoint_ca.as_deref(), api_ca);
-        let (mut spec, mut metadata) = (Map::new(), Map::new());
-        let within = match reader.cluster.crd {
-            DeckhouseCrd::Current => (&mut spec, "metadataEndpoint"),
-            DeckhouseCrd::EndpointInMetadata => (&mut metadata, "endpoint"),
+        let (api_version, spec) = match reader.cluster.reconciler {
+            Reconciler::Agent => (API_VERSION, for_agent(reader, link)),
+            Reconciler::Rendered | Reconciler::Deckhouse | Reconciler::External => {
+                (DECKHOUSE_API_VERSION, for_deckhouse(reader, link))
+            }
         };
-        within.0.insert(within.1.to_owned(), peer.endpoint.to_string().into());
-        metadata.extend(ca.map(|ca| ("ca".to_owned(), ca.into())));
-        spec.insert("enableIngressGateway".to_owned(), (!peer.flat_network).into());
-        if !metadata.is_empty() {
-            spec.insert("metadata".to_owned(), Value::Object(metadata));
-        }
-        let spec = Value::Object(spec);
-        let draft = reader.cluster_object(API_VERSION, "IstioMulticluster", link.name.as_str(), vec![step.clone()]);
-        out.objects.push(draft.field("spec", spec).done());
+        let draft = reader.cluster_object(api_version, KIND, link.name.as_str(), vec![step.clone()]);
+        out.objects.push(draft.field("spec", Value::Object(spec)).done());
     }
+}
+
+/// What our own agent is told of a peer: what the spec says of it.
+fn for_agent(reader: &ReaderView<'_>, link: &ReaderLink<'_>) -> Map<String, Value> {
+    let peer = link.peer.known.cluster;
+    let ca = peer.endpoint_ca.as_ref().map(|ca| json!({ "ca": ca }));
+    let share = reader.cluster.share_with.get(link.name).map(agent::share);
+    let (evidence, attested) = match &peer.evidence {
+        EvidenceRule::Required => (None, None),
+        EvidenceRule::None => (Some("none".into()), None),
+        EvidenceRule::Attested(fields) => (None, Some(fields.iter().map(|field| field.as_str()).collect())),
+    };
+    let fields = [
+        ("metadataEndpoint", Some(peer.endpoint.to_string().into())),
+        ("enableIngressGateway", Some((!peer.flat_network).into())),
+        ("metadata", ca),
+        ("pin", agent::pin(&peer.pin)),
+        ("share", share),
+        ("allow", agent::allow(&peer.allow)),
+        ("evidence", evidence),
+        ("attested", attested),
+    ];
+    fields.into_iter().filter_map(|(field, value)| Some((field.to_owned(), value?))).collect()
+}
+
+/// What Deckhouse is told of a peer, in the fields that its CRD knows.
+fn for_deckhouse(reader: &ReaderView<'_>, link: &ReaderLink<'_>) -> Map<String, Value> {
+    let peer = link.peer.known.cluster;
+    // its istiod trusts this for the api-proxy, too, and nothing else but public CAs
+    let api_ca = link.peer.proxy.as_ref().and_then(|proxy| proxy.api_ca.as_deref());
+    let ca = both(peer.endpoint_ca.as_deref(), api_ca);
+    let (mut spec, mut metadata) = (Map::new(), Map::new());
+    let within = match reader.cluster.crd {
+        DeckhouseCrd::Current => (&mut spec, "metadataEndpoint"),
+        DeckhouseCrd::EndpointInMetadata => (&mut metadata, "endpoint"),
+    };
+    within.0.insert(within.1.to_owned(), peer.endpoint.to_string().into());
+    metadata.extend(ca.map(|ca| ("ca".to_owned(), ca.into())));
+    spec.insert("enableIngressGateway".to_owned(), (!peer.flat_network).into());
+    if !metadata.is_empty() {
+        spec.insert("metadata".to_owned(), Value::Object(metadata));
+    }
+    spec
 }

@@ -21,7 +21,7 @@ use crate::types::token::{MAX_DECKHOUSE_API_LIFETIME, Scope};
 use crate::wire::metadata::AuthnKey;
 use crate::wire::names::PROXY;
 use crate::wire::peers::{
-    JOINED_LINKS, JOINED_WITH, PEERS, PEERS_FILE, PEERS_GROUP, PEERS_VERSION, PeerEntry, user_of,
+    JOINED_LINKS, JOINED_WITH, PEERS, PEERS_FILE, PEERS_GROUP, PEERS_VERSION, PeerEntry, agent_user_of, user_of,
 };
 use crate::wire::routes::{ROUTES, ROUTES_FILE, ROUTES_VERSION, Route, WantedMetadata};
 use crate::wire::share::Share;
@@ -46,7 +46,12 @@ pub(super) fn engine_keys(reader: &ReaderView<'_>) -> Vec<AuthnKey> {
 
 /// A peer's entry of `peers.json`. Its own key opens everything; other keys that it published open private metadata
 /// only, whatever scopes they claim.
-fn entry(name: &ClusterName, known: &KnownCluster<'_>, share: &Share) -> Result<String, serde_json::Error> {
+fn entry(
+    name: &ClusterName,
+    known: &KnownCluster<'_>,
+    share: &Share,
+    inside: bool,
+) -> Result<String, serde_json::Error> {
     let public = &known.locked.public;
     let own = &public.authn_key;
     let published_id = public.authn_keys.iter().find(|(_, key)| key.key == *own).map(|(id, _)| id);
@@ -62,6 +67,7 @@ fn entry(name: &ClusterName, known: &KnownCluster<'_>, share: &Share) -> Result<
         share: Some(share.clone()),
         istio_namespace: Some(known.istio_namespace()),
         revisions: known.revisions().to_vec(),
+        user: inside.then(|| agent_user_of(known.uuid())),
         max_token_lifetime: known.is_deckhouse().then_some(MAX_DECKHOUSE_API_LIFETIME),
     })
 }
@@ -111,21 +117,22 @@ pub(super) fn render(reader: &ReaderView<'_>, out: &mut RenderedCluster) -> Resu
     let fragment = |link: &ReaderLink<'_>| {
         let share = reader.cluster.shares_with(link.name);
         let make = |(name, share): &(ClusterName, Share)| {
-            Ok(Fragment::new(entry(name, &link.peer.known, share).map_err(internal)?))
+            Ok(Fragment::new(entry(name, &link.peer.known, share, reader.mesh.inside).map_err(internal)?))
         };
         reader.entries.get((link.name.clone(), share.clone()), make)
     };
     let peers = reader.links.iter().map(fragment).collect::<Result<Vec<_>, _>>()?;
     out.objects.push(reader.config_map(PEERS, vec![step], [(PEERS_FILE, Fragment::list(head, peers))]));
-    if !reader.links.is_empty() {
-        impersonation(reader, out);
+    // where an agent acts, they were rendered with it
+    if !reader.links.is_empty() && !reader.mesh.inside {
+        let users: Vec<_> = reader.links.iter().map(|link| user_of(link.peer.known.uuid())).collect();
+        rights_of_users(reader, &users, out);
     }
     Ok(())
 }
 
 /// The api-proxy's account may become each peer's user, and those users may read what istiod asks a remote cluster for.
-fn impersonation(reader: &ReaderView<'_>, out: &mut RenderedCluster) {
-    let users: Vec<_> = reader.links.iter().map(|link| user_of(link.peer.known.uuid())).collect();
+pub(super) fn rights_of_users(reader: &ReaderView<'_>, users: &[String], out: &mut RenderedCluster) {
     let rules = json!([
         { "apiGroups": [""], "resources": ["users"], "resourceNames": users, "verbs": ["impersonate"] },
         { "apiGroups": [""], "resources": ["groups"], "resourceNames": [PEERS_GROUP], "verbs": ["impersonate"] },
@@ -133,7 +140,7 @@ fn impersonation(reader: &ReaderView<'_>, out: &mut RenderedCluster) {
     let step = reader.step(StepKind::ExchangeKeys);
     let role = reader.cluster_object(RBAC_VERSION, "ClusterRole", IMPERSONATE, vec![step.clone()]);
     out.objects.push(role.field("rules", rules).done());
-    rights_of_peers(reader, &step, &users, out);
+    rights_of_peers(reader, &step, users, out);
 }
 
 /// The apiserver gives each peer a queue of its own at a low priority: none starves another, or the cluster itself.
@@ -187,7 +194,8 @@ pub(super) fn peer_rules() -> Value {
 /// Whose metadata the relay reads: peers in which others act, which admit the cluster's own key alone or are out of the engine's
 /// reach. Of one that is not accepted yet, no UUID is named, and so no token is made for it.
 fn wanted_metadata(reader: &ReaderView<'_>) -> Vec<WantedMetadata> {
-    let Some(own) = reader.known else { return Vec::new() };
+    // an agent reads its peers itself
+    let Some(own) = reader.known.filter(|_| !reader.mesh.inside) else { return Vec::new() };
     let leaving = reader.links.iter().map(|link| link.peer.known.cluster);
     let mut peers: Vec<&Cluster> = reader.mesh.peers_of(&own.cluster.name).chain(leaving).collect();
     peers.retain(|peer| {

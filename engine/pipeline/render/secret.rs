@@ -24,10 +24,8 @@ use crate::types::diagnostic::Diagnostics;
 use crate::types::name::{ClusterName, Digest};
 use crate::types::object::{CLUSTER_ANNOTATION, INPUTS_ANNOTATION, ObjectId, REMOTE_SECRET_LABEL};
 use crate::types::step::StepId;
-use crate::wire::names::{RELAY, RELAY_TOKEN, service_host};
+use crate::wire::names::{RELAY_TOKEN, relay_url};
 
-/// Port of the relay's Service.
-const RELAY_PORT: u16 = 8443;
 /// Stands for the digest of the inputs.
 const INPUTS: &str = "sha256:stand-in-for-inputs-xq7v3k9w2m5r8t4z";
 /// Stands for the kubeconfig in base64, which no YAML puts into quotes: it begins with `apiVersion`.
@@ -92,7 +90,7 @@ impl RelayTarget {
             return Ok(None);
         };
         let namespace = &reader.cluster.istio.namespace;
-        let base = format!("https://{}:{RELAY_PORT}/to/", service_host(RELAY, namespace));
+        let base = relay_url(namespace);
         let place = RelayAddress {
             base,
             ca: Digest::of(ca.as_bytes()),

@@ -31,7 +31,14 @@ macro_rules! builtin {
 }
 
 /// The templates that are compiled in, by relative name.
-const BUILTIN: [(&str, &str); 18] = builtin![
+const BUILTIN: [(&str, &str); 25] = builtin![
+    "agent/customresourcedefinition.yaml",
+    "agent/deployment.yaml",
+    "agent/networkpolicy.yaml",
+    "agent/poddisruptionbudget.yaml",
+    "agent/rbac.yaml",
+    "agent/service.yaml",
+    "agent/serviceaccount.yaml",
     "exporter/deployment.yaml",
     "exporter/networkpolicy.yaml",
     "exporter/poddisruptionbudget.yaml",
@@ -53,8 +60,9 @@ const BUILTIN: [(&str, &str); 18] = builtin![
 ];
 
 /// The values that templates have; `args` only Deployments.
-const VALUES: [&str; 13] = [
+const VALUES: [&str; 14] = [
     "admission_policy",
+    "agent_account",
     "args",
     "expose",
     "exposed",

@@ -266,6 +266,7 @@ fn drawn_cluster(mesh: &Mesh, lock: &Lock, cluster: &Cluster, judge: &HealthJudg
         state: judged.map_or(Health::Joined, |judged| judged.health),
         reconciler: match cluster.reconciler {
             Reconciler::Rendered => "rendered",
+            Reconciler::Agent => "agent",
             Reconciler::Deckhouse => "deckhouse",
             Reconciler::External => "external",
         },

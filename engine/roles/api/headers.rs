@@ -9,8 +9,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::types::name::ClusterUuid;
-use crate::wire::peers::{PEERS_GROUP, user_of};
+use crate::wire::peers::PEERS_GROUP;
 
 /// Most bytes of a User-Agent that are forwarded.
 const MAX_USER_AGENT: usize = 200;
@@ -157,9 +156,9 @@ fn judge(name: &HeaderName, value: &HeaderValue) -> Result<(), HeaderRefused> {
 }
 
 /// Makes a request one of a peer's user.
-pub fn impersonate(headers: &mut HeaderMap, peer: &ClusterUuid) {
-    // a UUID has no character that a header cannot have
-    if let Ok(user) = HeaderValue::try_from(user_of(peer)) {
+pub fn impersonate(headers: &mut HeaderMap, user: &str) {
+    // no user of a peer has a character that a header cannot have; without the header the request has no right at all
+    if let Ok(user) = HeaderValue::try_from(user) {
         headers.insert("impersonate-user", user);
         headers.insert("impersonate-group", HeaderValue::from_static(PEERS_GROUP));
     }

@@ -77,7 +77,7 @@ impl Proxy {
         if let Some(authorization) = self.credential.authorization()? {
             headers.insert(AUTHORIZATION, authorization);
         }
-        headers::impersonate(&mut headers, &asked.peer);
+        headers::impersonate(&mut headers, &asked.user);
         let method = if asked.head_only { Method::HEAD } else { Method::GET };
         let request = Request::builder().method(method).uri(forward.path_and_query.as_str()).body(nothing());
         let mut request = request?;

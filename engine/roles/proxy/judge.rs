@@ -38,6 +38,8 @@ pub(super) struct Sender {
 /// A request whose sender is known and may ask it.
 pub(super) struct AdmittedRequest {
     pub(super) peer: ClusterUuid,
+    /// The user that it becomes.
+    pub(super) user: String,
     pub(super) key: PublicKey,
     /// The request asks for the answer's head alone.
     pub(super) head_only: bool,
@@ -141,6 +143,7 @@ impl Proxy {
         };
         let mark = request.resource().and_then(|resource| admission.mark(&peer, resource));
         let (key, places) = (verified.key.clone(), HeldPlaces { _request: share, _watch: watch });
-        Ok(AdmittedRequest { peer, key, head_only, request, admitted, headers, seconds, places, mark, reader })
+        let user = entry.user();
+        Ok(AdmittedRequest { peer, user, key, head_only, request, admitted, headers, seconds, places, mark, reader })
     }
 }

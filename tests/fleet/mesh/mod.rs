@@ -226,7 +226,7 @@ impl FleetMesh {
     fn input(&self) -> Input {
         let bytes = self.wish.documents().join("---\n").into_bytes();
         let specs = vec![SourceFile { path: "specs/mesh.yaml".into(), bytes }];
-        Input { specs, templates: Vec::new(), lock: self.lock_files() }
+        Input { specs, templates: Vec::new(), lock: self.lock_files(), inside: None }
     }
 
     // ---------------------------------------------------------------- trees and syncs

@@ -32,6 +32,7 @@ fn rules(policy: &Policy) -> [(PolicyRule, Option<String>); 12] {
     } = policy;
     let reconciler = |reconciler: &Reconciler| match reconciler {
         Reconciler::Rendered => "rendered",
+        Reconciler::Agent => "agent",
         Reconciler::Deckhouse => "deckhouse",
         Reconciler::External => "external",
     };

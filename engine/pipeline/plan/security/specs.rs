@@ -58,7 +58,8 @@ fn state(state: State) -> &'static str {
 }
 
 fn of_mesh(mesh: &Mesh) -> Values {
-    let Mesh { name, at: _, mesh_id, first_contact, require_token, engine_keys, clusters: _, topology } = mesh;
+    let Mesh { name, at: _, mesh_id, first_contact, require_token, engine_keys, clusters: _, topology, inside: _ } =
+        mesh;
     let contact = match first_contact {
         FirstContact::Tls => "tls",
         FirstContact::Approve => "approve",
