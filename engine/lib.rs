@@ -31,6 +31,7 @@ pub mod report;
 pub mod roles;
 
 // one run on one checkout, runs on events, the command line
+pub mod agent;
 pub mod session;
 pub mod simulation;
 pub mod watch;

@@ -324,7 +324,7 @@ fn json_of_a_failure_has_code_message_hint_and_causes() {
 #[test]
 fn what_this_version_lacks_is_refused_by_name() {
     let checkout = Checkout::joined();
-    for arguments in [vec!["serve", "agent"], vec!["doctor"], vec!["keys", "rotate"], vec!["plan", "--to", "cluster"]] {
+    for arguments in [vec!["doctor"], vec!["keys", "rotate"], vec!["plan", "--to", "cluster"]] {
         checkout.refuses(&arguments, 64, &["is not part of this version"]);
     }
     checkout.refuses(&["plna"], 64, &["did you mean `plan`?"]);

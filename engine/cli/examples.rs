@@ -130,6 +130,7 @@ const EXAMPLES: &[(&str, &[Example])] = &[
     ),
     ("completions", &[("engine completions bash > /etc/bash_completion.d/engine", "for all users of this machine")]),
     ("man", &[("engine man > engine.1 && man ./engine.1", "reads it")]),
+    ("serve agent", &[("engine serve agent", "in a pod, as rendered")]),
     (
         "serve exporter",
         &[(

@@ -7,7 +7,7 @@ use crate::cli::error::UsageError;
 use crate::types::diagnostic::did_you_mean;
 
 /// Commands of the design that this version does not have.
-pub(super) const NOT_HERE: [&str; 5] = ["doctor", "keys revoke", "keys rotate", "serve agent", "serve probe"];
+pub(super) const NOT_HERE: [&str; 4] = ["doctor", "keys revoke", "keys rotate", "serve probe"];
 
 /// Why there is no such command among those of `C`, which follow `before`.
 pub(super) fn unknown<C: Subcommand>(before: &str, given: &[String]) -> UsageError {

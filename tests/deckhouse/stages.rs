@@ -272,8 +272,12 @@ async fn the_graph_has_its_reading_before_ours() {
     for _ in 0..2 {
         runs.run(Shows::Whole).await;
     }
-    let input =
-        Input { specs: vec![source("specs/mesh.yaml", runs.text.clone())], templates: vec![], lock: runs.lock.clone() };
+    let input = Input {
+        specs: vec![source("specs/mesh.yaml", runs.text.clone())],
+        templates: vec![],
+        lock: runs.lock.clone(),
+        inside: None,
+    };
     let program = Program::load(&input, &|_| None).unwrap();
     let graph = Graph::build(&program.mesh, &program.lock, None).unwrap();
     let (shown, secret) =

@@ -5,7 +5,7 @@ use crate::support::environment::TestEnvironment;
 use crate::support::kube::Kube;
 use crate::support::peer::Ca;
 
-const ROLES: [&str; 3] = ["exporter", "proxy", "relay"];
+const ROLES: [&str; 4] = ["exporter", "proxy", "relay", "agent"];
 const LISTEN: [&str; 4] = ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"];
 
 /// Times as they are in logs.
@@ -91,6 +91,6 @@ fn roles() {
     page.run_in("a gateway that is none", &environment, &["serve", "exporter", "--gateway", "203.0.113.7"]);
     page.run_in("no role", &environment, &["serve"]);
     page.run_in("a role that is not there", &environment, &["serve", "exprter"]);
-    page.run_in("a role that this version lacks", &environment, &["serve", "agent"]);
+    page.run_in("a role that this version lacks", &environment, &["serve", "probe"]);
     page.hold("roles");
 }

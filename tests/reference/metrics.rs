@@ -19,6 +19,7 @@ fn metrics() {
         ("metadata-exporter", exporter::metrics()),
         ("api-proxy", proxy::metrics()),
         ("relay", relay::metrics()),
+        ("agent", isthmus::agent::metrics()),
         ("engine watch", watch::metrics()),
     ];
     let links: Vec<_> = processes.iter().map(|(name, _)| format!("* {}", link(name))).collect();

@@ -29,10 +29,11 @@ pub(super) const LAYERS: &[Layer] = &[
     ("gitops", 6, &[PIPELINE_AND_BELOW]),
     ("conformance", 6, &[PIPELINE_AND_BELOW]),
     ("report", 6, &[PIPELINE_AND_BELOW]),
+    ("agent", 7, &[PIPELINE_AND_BELOW, &["roles"]]),
     ("session", 7, &[PIPELINE_AND_BELOW, ROLES_AND_BESIDE]),
     ("simulation", 7, &[PIPELINE_AND_BELOW, ROLES_AND_BESIDE]),
     ("watch", 8, &[PIPELINE_AND_BELOW, ROLES_AND_BESIDE, &["session"]]),
-    ("cli", 9, &[PIPELINE_AND_BELOW, ROLES_AND_BESIDE, &["session", "simulation", "watch"]]),
+    ("cli", 9, &[PIPELINE_AND_BELOW, ROLES_AND_BESIDE, &["agent", "session", "simulation", "watch"]]),
 ];
 
 /// The roles; what they share lies beside them in `roles/` and knows none of them.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::agent;
 use crate::cli::unknown::unknown;
 use crate::report::text::Printer;
 use crate::roles::exporter;
@@ -38,6 +39,8 @@ pub(crate) enum Serve {
     Proxy(ProxyArgs),
     /// Hold the cluster's private key and connect its istiod to the api-proxies of peers.
     Relay(RelayArgs),
+    /// Join the cluster with the peers that IstioMulticluster objects declare, and be its relay.
+    Agent(RelayArgs),
     /// Roles that this version does not have.
     #[command(external_subcommand)]
     Other(Vec<String>),
@@ -141,7 +144,7 @@ pub(crate) struct ProxyArgs {
     pub(crate) upstream: Option<http::Uri>,
 }
 
-/// Arguments of `serve relay`.
+/// Arguments of `serve relay` and `serve agent`.
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub(crate) struct RelayArgs {
@@ -171,6 +174,21 @@ pub(crate) struct RelayArgs {
     /// Require a ServiceAccount's token of audience `isthmus-relay`.
     #[arg(long, env = "ISTHMUS_REQUIRE_TOKEN")]
     pub(crate) require_token: bool,
+}
+
+impl RelayArgs {
+    fn options(&self) -> RelayOptions {
+        RelayOptions {
+            exporter_hosts: self.exporter_host.clone(),
+            proxy_hosts: self.proxy_host.clone(),
+            revisions: self.revision.clone(),
+            trust_domain: self.trust_domain.clone(),
+            network: self.network.clone(),
+            cluster_uuid: self.cluster_uuid.clone(),
+            cluster_cidrs: self.cluster_cidr.clone(),
+            require_token: self.require_token,
+        }
+    }
 }
 
 fn gateway(text: &str) -> Result<Gateway, InvalidGateway> {
@@ -209,17 +227,12 @@ pub(crate) fn run(serve: &Serve, printer: &Printer) -> Result<Exit, CommandError
             role(&arguments.common, (RoleLimits::of_proxy(), true), printer, |role| proxy::start(role, options))
         }
         Serve::Relay(arguments) => {
-            let options = RelayOptions {
-                exporter_hosts: arguments.exporter_host.clone(),
-                proxy_hosts: arguments.proxy_host.clone(),
-                revisions: arguments.revision.clone(),
-                trust_domain: arguments.trust_domain.clone(),
-                network: arguments.network.clone(),
-                cluster_uuid: arguments.cluster_uuid.clone(),
-                cluster_cidrs: arguments.cluster_cidr.clone(),
-                require_token: arguments.require_token,
-            };
+            let options = arguments.options();
             role(&arguments.common, (RoleLimits::of_relay(), true), printer, |role| relay::start(role, options))
+        }
+        Serve::Agent(arguments) => {
+            let options = arguments.options();
+            role(&arguments.common, (RoleLimits::of_relay(), true), printer, |role| agent::start(role, options))
         }
         Serve::Other(given) => Err(unknown::<Serve>("serve ", given).into()),
     }

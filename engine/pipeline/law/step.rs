@@ -211,7 +211,7 @@ impl<'a> JudgedStep<'a> {
         let is_deckhouse = match peer.reconciler {
             Reconciler::Deckhouse => true,
             Reconciler::External => entry.public.is_of_deckhouse(),
-            Reconciler::Rendered => false,
+            Reconciler::Rendered | Reconciler::Agent => false,
         };
         if !is_deckhouse || !is_silent {
             return true;

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::cluster::unread::Unread;
 use crate::cluster::watched::{ConfigMapData, SourceState, Watched, watch_config_map};
@@ -37,11 +37,12 @@ use crate::roles::relay::admit::TokenReviewer;
 use crate::roles::relay::forward::Forwarder;
 use crate::roles::relay::peers::{Peers, RelayMetrics};
 use crate::roles::relay::seen::PeerReader;
-use crate::roles::relay::upkeep::Upkeep;
+use crate::roles::relay::upkeep::{RelayIdentity, Upkeep};
 use crate::roles::role::{Role, RoleError, Service};
 use crate::server::limits::Buckets;
 use crate::server::{Asker, Body, Handler, Reader};
 use crate::types::address::{Cidr, Host};
+use crate::types::key::PrivateKey;
 use crate::types::name::ClusterUuid;
 use crate::wire::routes::{ROUTES, ROUTES_FILE, ROUTES_VERSION, RoutesError, RoutesFile};
 
@@ -88,6 +89,27 @@ pub async fn start(role: Role, options: RelayOptions) -> Result<Service<Relay>, 
 
 /// The same with another time between two reads of the own cluster's objects.
 pub async fn start_with(role: Role, options: RelayOptions, every: Duration) -> Result<Service<Relay>, RoleError> {
+    Box::pin(begin(role, options, every)).await.map(|(service, _)| service)
+}
+
+/// The same for whoever acts with the cluster's key in the same process.
+pub async fn start_with_key(role: Role, options: RelayOptions) -> Result<(Service<Relay>, OwnKey), RoleError> {
+    Box::pin(begin(role, options, UPKEEP)).await
+}
+
+/// The cluster's key, as the relay has it.
+#[derive(Debug, Clone)]
+pub struct OwnKey(watch::Receiver<Option<Arc<RelayIdentity>>>);
+
+impl OwnKey {
+    /// The key; `None`: it is not known yet.
+    pub fn key(&self) -> Option<PrivateKey> {
+        let identity = self.0.borrow().clone()?;
+        PrivateKey::from_pem(&identity.authn.key.to_pem().ok()?).ok()
+    }
+}
+
+async fn begin(role: Role, options: RelayOptions, every: Duration) -> Result<(Service<Relay>, OwnKey), RoleError> {
     for (flag, hosts) in [("exporter-host", &options.exporter_hosts), ("proxy-host", &options.proxy_hosts)] {
         if let Some(source) = hosts.iter().find_map(|host| host.parse::<Host>().err()) {
             return Err(RoleError::Host { flag, source });
@@ -107,6 +129,7 @@ pub async fn start_with(role: Role, options: RelayOptions, every: Duration) -> R
     let Some(certificates) = reconciler.start().await else {
         return Err(RoleError::Ended);
     };
+    let key = OwnKey(credential.clone());
     let counts = RelayMetrics::register(&role.metrics);
     let reader = Arc::new(PeerReader::new(credential.clone(), &own));
     role.pages.show(reader.pages());
@@ -120,7 +143,7 @@ pub async fn start_with(role: Role, options: RelayOptions, every: Duration) -> R
     let of_address = Buckets::new(limits.rate_per_address);
     let of_all = Buckets::new(limits.rate_unauthenticated);
     let forwarder = Forwarder { peers, reviewer, limits, stopping, streams: 0.into(), of_address, of_all };
-    Ok(Service { handler: Arc::new(Relay { forwarder }), certificates })
+    Ok((Service { handler: Arc::new(Relay { forwarder }), certificates }, key))
 }
 
 /// Ranges that no peer is in: what the command line says, and the address by which the own apiserver is reached.

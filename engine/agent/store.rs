@@ -1,0 +1,335 @@
+//! The cluster as a checkout: where each of its files lies, how they are read, and the sink that writes them.
+//!
+//! | file | object |
+//! |---|---|
+//! | `lock/clusters/west.yaml` | key `clusters.west.yaml` of ConfigMap `isthmus-lock` |
+//! | `rendered/east/kustomization.yaml`, the list of what was written | key `kustomization.yaml` there |
+//! | `rendered/east/*` | what the agent applied |
+//!
+//! Rights know no patterns of names, so remote secrets are never listed: those of peers that an object or the lock names are tried
+//! one by one, in a way that admission judges.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+use tokio::runtime::Handle;
+
+use crate::agent::lease::Leadership;
+use crate::agent::owned::{FIELD_MANAGER, owned};
+use crate::checkout::FileChange;
+use crate::cluster::objects::{ApplyError, ObjectClient};
+use crate::cluster::unread::ReadError;
+use crate::istio::mesh_config::SHARED_MESH_CONFIG;
+use crate::model::layout::{KUSTOMIZATION, LOCK, is_below, rendered_folder, secret_name};
+use crate::pipeline::meter::Meter;
+use crate::pipeline::sink::Sink;
+use crate::pipeline::{Program, Run, Stop, Written};
+use crate::types::name::{ClusterName, Namespace};
+use crate::types::object::{MANAGED_BY, MANAGER, OF_AGENT, OF_TREE, OWNER_LABEL, Object, SYNC_WAVE, parse};
+use crate::wire::agent::{ACCEPT_TRUST, AGENT_MAP, LOCK_MAP, SPECS_FILE};
+use crate::wire::names::CROSS_NETWORK;
+use crate::wire::peers::PEERS;
+use crate::wire::routes::ROUTES;
+
+/// What a file of the checkout shows of an object that a checkout wrote: someone else's, to the agent.
+const OF_CHECKOUT: &str = "checkout";
+
+/// What was asked of the apiserver, and what came instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot read {what}: {source}")]
+pub(super) struct StoreUnread {
+    pub(super) what: String,
+    pub(super) source: ReadError,
+}
+
+/// What the agent was told of its own cluster.
+#[derive(Debug, Clone)]
+pub(super) struct OwnSpecs {
+    /// The documents Mesh and Cluster.
+    pub(super) text: String,
+    /// The digest of the trust change of the own cluster that is accepted.
+    pub(super) accepts: Option<String>,
+}
+
+/// The files in ConfigMap `isthmus-lock`, by their paths in a checkout but for that of the list.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LockMap {
+    pub(super) files: BTreeMap<String, Vec<u8>>,
+    kustomization: Option<Vec<u8>>,
+    /// The version that was read; `None`: there is none.
+    version: Option<String>,
+}
+
+/// The files of the own cluster's folder, and the UIDs of their objects.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ClusterTree {
+    pub(super) files: BTreeMap<String, Vec<u8>>,
+    uids: BTreeMap<String, String>,
+}
+
+/// Reads and writes the cluster.
+#[derive(Debug, Clone)]
+pub(super) struct ClusterStore {
+    pub(super) client: ObjectClient,
+    pub(super) namespace: Namespace,
+}
+
+impl ClusterStore {
+    fn config_map(&self, name: &str) -> String {
+        format!("/api/v1/namespaces/{}/configmaps/{name}", self.namespace)
+    }
+
+    async fn get(&self, path: &str, what: &str) -> Result<Option<Value>, StoreUnread> {
+        self.client.get(path).await.map_err(|source| StoreUnread { what: what.to_owned(), source })
+    }
+
+    /// The documents of ConfigMap `isthmus-agent`; `None`: there are none yet.
+    pub(super) async fn specs(&self) -> Result<Option<OwnSpecs>, StoreUnread> {
+        let map = self.get(&self.config_map(AGENT_MAP), &format!("ConfigMap {AGENT_MAP}")).await?;
+        let Some(map) = map else { return Ok(None) };
+        let text = map.pointer(&format!("/data/{SPECS_FILE}")).and_then(Value::as_str);
+        let accepts = map.pointer("/metadata/annotations").and_then(|all| all.get(ACCEPT_TRUST)?.as_str());
+        Ok(text.map(|text| OwnSpecs { text: text.to_owned(), accepts: accepts.map(str::to_owned) }))
+    }
+
+    /// ConfigMap `isthmus-lock`; one that is not there is a first contact with everyone.
+    pub(super) async fn lock(&self) -> Result<LockMap, StoreUnread> {
+        let map = self.get(&self.config_map(LOCK_MAP), &format!("ConfigMap {LOCK_MAP}")).await?;
+        let Some(map) = map else { return Ok(LockMap::default()) };
+        let mut lock = LockMap::default();
+        let version = map.pointer("/metadata/resourceVersion").and_then(Value::as_str);
+        lock.version = version.map(str::to_owned);
+        let data = map.get("data").and_then(Value::as_object).into_iter().flatten();
+        for (key, text) in data {
+            let bytes = text.as_str().unwrap_or_default().as_bytes().to_vec();
+            if key == KUSTOMIZATION {
+                lock.kustomization = Some(bytes);
+            } else {
+                lock.files.insert(format!("{LOCK}/{}", path_of_key(key)), bytes);
+            }
+        }
+        Ok(lock)
+    }
+
+    /// What the agent applied in its cluster, `own`, as far as it is there. `peers` are those that may have a remote secret.
+    pub(super) async fn tree(
+        &self,
+        own: &ClusterName,
+        peers: &BTreeSet<ClusterName>,
+        lock: &LockMap,
+    ) -> Result<ClusterTree, StoreUnread> {
+        let mut tree = ClusterTree::default();
+        let folder = rendered_folder(own);
+        if let Some(list) = &lock.kustomization {
+            tree.files.insert(format!("{folder}/{KUSTOMIZATION}"), list.clone());
+        }
+        for name in [SHARED_MESH_CONFIG, PEERS, ROUTES] {
+            let found = self.get(&self.config_map(name), &format!("ConfigMap {name}")).await?;
+            tree.add(&folder, found);
+        }
+        let gateway = format!("/apis/networking.istio.io/v1/namespaces/{}/gateways/{CROSS_NETWORK}", self.namespace);
+        tree.add(&folder, self.get(&gateway, &format!("Gateway {CROSS_NETWORK}")).await?);
+        for name in peers.iter().map(secret_name) {
+            let path = format!("/api/v1/namespaces/{}/secrets/{name}", self.namespace);
+            match self.client.try_read(&path).await {
+                Ok(found) => tree.add(&folder, found),
+                // the admission policy tells it: it is there, and someone else's
+                Err(ReadError::Status { code: 403 | 422, .. }) => tree.add(&folder, Some(foreign_secret(&name))),
+                Err(source) => return Err(StoreUnread { what: format!("Secret {name}"), source }),
+            }
+        }
+        Ok(tree)
+    }
+}
+
+/// A secret of someone else's, of which nothing but the name is known.
+fn foreign_secret(name: &str) -> Value {
+    json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name } })
+}
+
+impl ClusterTree {
+    fn add(&mut self, folder: &str, found: Option<Value>) {
+        let Some(found) = found else { return };
+        let uid = found.pointer("/metadata/uid").and_then(Value::as_str).map(str::to_owned);
+        let Some(mut object) = Object::from_value(owned(&found).unwrap_or_else(|| plain(&found))) else { return };
+        relabel(&mut object, |owner| match owner {
+            OF_AGENT => OF_TREE,
+            _ => OF_CHECKOUT,
+        });
+        let Ok(text) = object.to_yaml() else { return };
+        let path = format!("{folder}/{}", object.id().file_name());
+        if let Some(uid) = uid {
+            self.uids.insert(path.clone(), uid);
+        }
+        self.files.insert(path, text.into_bytes());
+    }
+}
+
+/// An object without what the apiserver adds.
+fn plain(object: &Value) -> Value {
+    let mut object = object.clone();
+    let Value::Object(fields) = &mut object else { return object };
+    fields.remove("status");
+    if let Some(Value::Object(metadata)) = fields.get_mut("metadata") {
+        metadata.retain(|key, _| matches!(key.as_str(), "name" | "namespace" | "labels" | "annotations"));
+    }
+    object
+}
+
+/// Says whose an object is in other words: to the road, what is the agent's is the tree's.
+fn relabel(object: &mut Object, other: impl Fn(&str) -> &'static str) {
+    let labels = object.fields.get_mut("metadata").and_then(|metadata| metadata.get_mut("labels"));
+    if let Some(Value::String(owner)) = labels.and_then(|labels| labels.get_mut(OWNER_LABEL)) {
+        *owner = other(owner).to_owned();
+    }
+}
+
+/// `clusters.west.yaml` as `clusters/west.yaml`; names of clusters have no dot.
+fn path_of_key(key: &str) -> String {
+    let parts: Vec<&str> = key.splitn(3, '.').collect();
+    match parts.as_slice() {
+        [folder, name, rest] => format!("{folder}/{name}.{rest}"),
+        _ => key.to_owned(),
+    }
+}
+
+fn key_of_path(path: &str) -> Option<String> {
+    Some(path.strip_prefix(LOCK)?.strip_prefix('/')?.replace('/', "."))
+}
+
+/// The path at the apiserver of an object that an agent writes.
+fn path_of(object: &Object, namespace: &Namespace) -> Option<String> {
+    let collection = match (object.api_version.as_str(), object.kind.as_str()) {
+        ("v1", "ConfigMap") => format!("/api/v1/namespaces/{namespace}/configmaps"),
+        ("v1", "Secret") => format!("/api/v1/namespaces/{namespace}/secrets"),
+        ("networking.istio.io/v1", "Gateway") => {
+            format!("/apis/networking.istio.io/v1/namespaces/{namespace}/gateways")
+        }
+        _ => return None,
+    };
+    let id = object.id();
+    (id.namespace.as_deref() == Some(namespace.as_str())).then(|| format!("{collection}/{}", id.name))
+}
+
+/// The cluster as a sink: the lock first, then what is deleted that sends traffic, then what is written wave by wave, then all else
+/// that is deleted, the other way round. What a wave needs is written before it, so one that fails ends the run.
+pub(super) struct ClusterSink<'a> {
+    pub(super) store: &'a ClusterStore,
+    pub(super) runtime: &'a Handle,
+    pub(super) leadership: &'a Leadership,
+    pub(super) lock: LockMap,
+    pub(super) tree: &'a ClusterTree,
+}
+
+/// An object that changes, and its wave.
+struct ObjectWrite {
+    wave: u8,
+    path: String,
+    name: String,
+    /// `None`: it goes.
+    object: Option<Value>,
+    uid: Option<String>,
+}
+
+impl Sink for ClusterSink<'_> {
+    fn planned(&mut self, _program: &Program, _run: &Run) {}
+
+    fn write(&mut self, changes: &[FileChange], _meter: &dyn Meter) -> Result<Written, Stop> {
+        let (mut forgotten, mut objects) = (Vec::new(), Vec::new());
+        for change in changes {
+            let (path, bytes) = match change {
+                FileChange::Write { path, bytes, .. } => (path, Some(bytes)),
+                FileChange::Delete { path } => (path, None),
+            };
+            match bytes {
+                Some(bytes) if is_below(LOCK, path) => drop(self.lock.files.insert(path.clone(), bytes.clone())),
+                None if is_below(LOCK, path) => forgotten.push(path),
+                bytes if path.ends_with(KUSTOMIZATION) => self.lock.kustomization = bytes.cloned(),
+                bytes => objects.push(self.change(path, bytes)?),
+            }
+        }
+        self.write_lock()?;
+        objects.sort_by_key(|one| (one.wave, one.object.is_none(), one.path.clone()));
+        let (applied, going): (Vec<_>, Vec<_>) = objects.into_iter().partition(|one| one.object.is_some());
+        let (secrets, others): (Vec<_>, Vec<_>) =
+            going.into_iter().rev().partition(|one| one.name.starts_with("Secret"));
+        let deleted = secrets.len() + others.len();
+        for one in secrets.iter().chain(&applied).chain(&others) {
+            self.carry_out(one)?;
+        }
+        if !forgotten.is_empty() {
+            self.lock.files.retain(|path, _| !forgotten.contains(&path));
+            self.write_lock()?;
+        }
+        Ok(Written { written: applied.len(), deleted })
+    }
+}
+
+impl ClusterSink<'_> {
+    fn change(&self, path: &str, bytes: Option<&Vec<u8>>) -> Result<ObjectWrite, ApplyError> {
+        let file = bytes.or_else(|| self.tree.files.get(path));
+        let stranger = || ApplyError::Object { path: path.to_owned() };
+        let mut object = file.and_then(|bytes| parse(bytes)).ok_or_else(stranger)?;
+        let place = path_of(&object, &self.store.namespace).ok_or_else(stranger)?;
+        let wave = object.annotation(SYNC_WAVE).and_then(|wave| wave.parse().ok()).unwrap_or_default();
+        relabel(&mut object, |_| OF_AGENT);
+        let name = object.id().to_string();
+        let uid = self.tree.uids.get(path).cloned();
+        Ok(ObjectWrite { wave, path: place, name, object: bytes.map(|_| object.to_value()), uid })
+    }
+
+    fn may_write(&self) -> Result<(), ApplyError> {
+        if self.leadership.is_held() { Ok(()) } else { Err(ApplyError::NotHeld) }
+    }
+
+    fn carry_out(&self, one: &ObjectWrite) -> Result<(), ApplyError> {
+        self.may_write()?;
+        let client = &self.store.client;
+        let (verb, done) = match &one.object {
+            Some(object) => ("apply", self.runtime.block_on(client.apply(&one.path, FIELD_MANAGER, object)).map(drop)),
+            None => ("delete", self.runtime.block_on(client.delete(&one.path, one.uid.as_deref()))),
+        };
+        tracing::info!(object = one.name, verb, done = done.is_ok(), "wrote");
+        done.map_err(|source| ApplyError::Request { verb, object: one.name.clone(), source })
+    }
+
+    fn write_lock(&mut self) -> Result<(), ApplyError> {
+        self.may_write()?;
+        let files = self.lock.files.iter().filter_map(|(path, bytes)| Some((key_of_path(path)?, bytes)));
+        let list = self.lock.kustomization.iter().map(|bytes| (KUSTOMIZATION.to_owned(), bytes));
+        let data: Map<String, Value> =
+            files.chain(list).map(|(key, bytes)| (key, String::from_utf8_lossy(bytes).into_owned().into())).collect();
+        let mut metadata = json!({
+            "name": LOCK_MAP, "namespace": self.store.namespace,
+            "labels": { MANAGED_BY: MANAGER, OWNER_LABEL: OF_AGENT },
+        });
+        if let (Some(version), Value::Object(metadata)) = (&self.lock.version, &mut metadata) {
+            // whoever changed it since is not overwritten
+            metadata.insert("resourceVersion".to_owned(), version.clone().into());
+        }
+        let object = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data });
+        let path = self.store.config_map(LOCK_MAP);
+        let written = self.runtime.block_on(self.store.client.apply(&path, FIELD_MANAGER, &object));
+        let request = |source| ApplyError::Request { verb: "apply", object: format!("ConfigMap {LOCK_MAP}"), source };
+        let written = written.map_err(request)?;
+        self.lock.version = written.pointer("/metadata/resourceVersion").and_then(Value::as_str).map(str::to_owned);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_the_lock_are_keys_of_its_config_map() {
+        for (path, key) in [
+            ("lock/mesh.yaml", "mesh.yaml"),
+            ("lock/clusters/west.yaml", "clusters.west.yaml"),
+            ("lock/links/east-1.yaml", "links.east-1.yaml"),
+        ] {
+            assert_eq!(key_of_path(path).as_deref(), Some(key));
+            assert_eq!(format!("lock/{}", path_of_key(key)), path);
+        }
+    }
+}
