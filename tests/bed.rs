@@ -23,6 +23,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+#[path = "bed/agent.rs"]
+mod agent;
 #[path = "bed/argocd.rs"]
 mod argocd;
 #[path = "bed/closed.rs"]

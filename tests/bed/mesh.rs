@@ -21,6 +21,8 @@ use super::{files_of_bed, free_index, script, succeed};
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 pub(super) const MOST_RUNS: usize = 12;
 pub(super) const ROLES: [(&str, u8); 3] = [("exporter", 20), ("proxy", 30), ("relay", 40)];
+/// The processes of them, and of agents, which are relays, too.
+const LOGS: [&str; 4] = ["exporter", "proxy", "relay", "agent"];
 
 #[derive(Clone, Copy)]
 pub(super) struct BedCluster {
@@ -411,7 +413,7 @@ impl BedMesh {
             "--limit=lame-duck=300ms".to_owned(),
             "--limit=drain=1s".to_owned(),
         ]);
-        if role != "relay" {
+        if matches!(role, "exporter" | "proxy") {
             let secret = self.object(cluster, "secret", &format!("{account}-tls"));
             for (file, flag) in [("tls.crt", "tls-cert"), ("tls.key", "tls-key")] {
                 let data = base64::prelude::BASE64_STANDARD.decode(secret["data"][file].as_str().unwrap()).unwrap();
@@ -479,7 +481,7 @@ impl BedMesh {
         while let Err(why) = holds() {
             if Instant::now() > until {
                 for cluster in self.clusters() {
-                    for (role, _) in ROLES {
+                    for role in LOGS {
                         let log =
                             fs::read_to_string(self.folder(cluster).join(format!("{role}.log"))).unwrap_or_default();
                         let last: Vec<&str> = log.lines().rev().take(5).collect();

@@ -1,0 +1,410 @@
+//! Clusters that join by themselves: in each an agent, and an IstioMulticluster with nothing but where the other's metadata is. Nothing
+//! goes from one cluster's checkout to the other's: each has a checkout of its own, which installs what runs there.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::environment::TestEnvironment;
+use super::mesh::{BedCluster, BedMesh, Load};
+use super::{one_at_a_time, succeed};
+
+/// From the creation of the second object to the first answer in both directions.
+const TARGET: Duration = Duration::from_secs(30);
+
+impl BedMesh {
+    fn agent_checkout(&self, cluster: BedCluster) -> PathBuf {
+        self.dir.path().join("agents").join(cluster.name)
+    }
+
+    /// Installs what runs in a cluster from its own checkout; `ca` is what its certificates are from.
+    fn install(&self, cluster: BedCluster, ca: Option<&str>) {
+        let checkout = self.agent_checkout(cluster);
+        fs::create_dir_all(checkout.join("specs")).unwrap();
+        let BedCluster { name, index, .. } = cluster;
+        if let Some(ca) = ca {
+            fs::write(checkout.join("specs/ca.pem"), ca).unwrap();
+        }
+        let ca = if ca.is_some() { ", ca: {file: specs/ca.pem}" } else { "" };
+        let text = format!(
+            "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {{name: shop}}\nspec: {{acceptForeignRoots: true}}\n---\n\
+             apiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {name}}}\nspec:\n  reconciler: agent\n  \
+             multicluster: {{image: \"registry.example.com/isthmus:0.1.0\", apiHost: \"127.0.{index}.30:8443\"}}\n  \
+             metadata: {{endpoint: \"https://127.0.{index}.20:8443/metadata\"{ca}}}\n  allow: {{addresses: [127.0.0.0/8]}}\n"
+        );
+        fs::write(checkout.join("specs/mesh.yaml"), text).unwrap();
+        let ran = TestEnvironment::new().real_time().run_on(&checkout, &["apply"]);
+        assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+        let rendered = checkout.join("rendered").join(name);
+        succeed(self.kubectl(cluster).args(["apply", "--server-side", "--field-manager=checkout", "-k"]).arg(rendered));
+    }
+
+    /// Agent, api-proxy and exporter of each cluster.
+    fn agents(&self) {
+        for cluster in self.clusters() {
+            self.install(cluster, None);
+            self.run(cluster, "agent", 40);
+        }
+        for cluster in self.clusters() {
+            self.ready(cluster, 40);
+            let ca = self.identity(cluster)["servingCA"].as_str().unwrap().to_owned();
+            self.install(cluster, Some(&ca));
+            self.run(cluster, "proxy", 30);
+            self.run(cluster, "exporter", 20);
+        }
+        for cluster in self.clusters() {
+            self.ready(cluster, 30);
+            self.ready(cluster, 20);
+        }
+    }
+
+    /// The object by which a cluster is shown of a peer.
+    fn declaration(&self, peer: BedCluster) -> Value {
+        json!({
+            "apiVersion": "isthmus.dev/v1alpha1", "kind": "IstioMulticluster", "metadata": { "name": peer.name },
+            "spec": {
+                "metadataEndpoint": format!("https://127.0.{}.20:8443/metadata", peer.index),
+                "metadata": { "ca": self.identity(peer)["servingCA"] },
+                "allow": { "addresses": ["127.0.0.0/8"] },
+            },
+        })
+    }
+
+    fn peer_object(&self, cluster: BedCluster, peer: &str) -> Value {
+        let mut get = self.kubectl(cluster);
+        get.args(["get", "istiomulticlusters", peer, "--output=json"]);
+        serde_json::from_str(&succeed(&mut get)).unwrap()
+    }
+
+    /// Waits until a condition of an object has this status and, if one is given, this reason.
+    fn condition(&self, cluster: BedCluster, peer: &str, kind: &str, status: &str, reason: Option<&str>) -> Value {
+        let mut found = Value::Null;
+        self.until(&format!("{kind} of {peer} in {} to be {status}", cluster.name), || {
+            let object = self.peer_object(cluster, peer);
+            let all = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            found = all.iter().find(|one| one["type"] == kind).cloned().unwrap_or_default();
+            let is_it = found["status"] == status && reason.is_none_or(|reason| found["reason"] == reason);
+            if is_it { Ok(()) } else { Err(format!("{:#}", object["status"])) }
+        });
+        found
+    }
+
+    /// A request with the agent's token, and its answer. A patch changes nothing.
+    fn as_agent(&self, cluster: BedCluster, method: &str, path: &str) -> String {
+        let token = fs::read_to_string(self.folder(cluster).join("agent-files/token")).unwrap();
+        let url = format!("https://{}{path}", cluster.address(2, 6443));
+        let form = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--show-error", "--max-time", "10", "--request", method, "--data", "{}"])
+            .args(["--header", &format!("Authorization: Bearer {token}")])
+            .args(["--header", &format!("Content-Type: {form}"), "--cacert"])
+            .arg(self.folder(cluster).join("api-ca.crt"));
+        succeed(curl.arg(url))
+    }
+
+    /// Creates or changes an object as someone, and what came of it.
+    fn as_someone(&self, cluster: BedCluster, arguments: &[&str], object: &Value) -> Output {
+        let mut kubectl = self.kubectl(cluster);
+        kubectl.args(arguments).args(["--filename", "-"]);
+        let mut child = kubectl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(object.to_string().as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    }
+}
+
+#[test]
+fn two_agents_join_by_objects_alone_and_part() {
+    let _guard = one_at_a_time();
+    let of = [("east", "orders", "cluster.local"), ("west", "cart", "cluster.local")];
+    let Some(mesh) = BedMesh::start(&of, &[]) else { return };
+    let (east, west) = (mesh.cluster("east"), mesh.cluster("west"));
+    mesh.agents();
+    bad_objects_are_refused(&mesh, east);
+    the_agent_has_no_other_rights(&mesh, east);
+
+    mesh.apply(east, &mesh.declaration(west));
+    mesh.condition(east, "west", "PublicMetadataExchangeReady", "True", None);
+    let private = mesh.condition(east, "west", "PrivateMetadataExchangeReady", "False", Some("NonOKResponse"));
+    eprintln!("bed: while west does not know east: {}", private["message"]);
+    let created = Instant::now();
+    mesh.apply(west, &mesh.declaration(east));
+    let secrets = thread::scope(|scope| {
+        let written = scope.spawn(|| {
+            for (cluster, peer) in [(east, "west"), (west, "east")] {
+                mesh.condition(cluster, peer, "SecretRendered", "True", None);
+            }
+            created.elapsed()
+        });
+        for (from, of) in [(east, west), (west, east)] {
+            mesh.answers(from, of);
+        }
+        eprintln!("bed: first answers in both directions {:?} after the second object", created.elapsed());
+        assert!(created.elapsed() < TARGET, "{:?}", created.elapsed());
+        written.join().unwrap()
+    });
+    eprintln!("bed: both remote secrets were shown {secrets:?} after the second object");
+    for (cluster, peer) in [(east, "west"), (west, "east")] {
+        for kind in ["RemoteAPIServerReady", "TrustPinned", "Prepared", "ControlPlaneSynced", "Reconciled"] {
+            mesh.condition(cluster, peer, kind, "True", None);
+        }
+    }
+    let wide = succeed(mesh.kubectl(east).args(["get", "istiomulticlusters", "--output=wide"]));
+    let described = succeed(mesh.kubectl(east).args(["describe", "istiomulticlusters", "west"]));
+    eprintln!("{wide}\n{described}");
+    assert!(wide.contains("NETWORK") && wide.contains("network-west"), "{wide}");
+    assert!(described.contains("ControlPlaneSynced holds"), "{described}");
+
+    nothing_is_written_at_rest(&mesh);
+    mesh.loses_nothing_while("east's agent is rolled", || {
+        mesh.stop("agent", east);
+        mesh.run(east, "agent", 40);
+        mesh.ready(east, 40);
+        thread::sleep(Duration::from_secs(5));
+    });
+    a_changed_identity_waits(&mesh);
+    part(&mesh);
+}
+
+/// What the CRD refuses says why.
+fn bad_objects_are_refused(mesh: &BedMesh, cluster: BedCluster) {
+    let with = |name: &str, spec: Value| json!({ "apiVersion": "isthmus.dev/v1alpha1", "kind": "IstioMulticluster", "metadata": { "name": name }, "spec": spec });
+    let https = "https://m.example.com/metadata";
+    let mut shown = String::new();
+    for (object, message) in [
+        (with("west", json!({})), "spec.metadataEndpoint: Required value"),
+        (with("west", json!({ "metadataEndpoint": "http://m.example.com" })), "expected an https:// URL"),
+        (with("west", json!({ "metadataEndpoint": "https://u:p@m.example.com" })), "without user, query and fragment"),
+        (
+            with("west", json!({ "metadataEndpoint": https, "metadata": { "insecureSkipVerify": true } })),
+            "set metadata.ca",
+        ),
+        (
+            with("west", json!({ "metadataEndpoint": https, "metadata": { "ca": "no" } })),
+            "expected certificates in PEM",
+        ),
+        (with("west", json!({ "metadataEndpoint": https, "state": "gone" })), "supported values"),
+        (with("west", json!({ "metadataEndpoint": https, "pin": { "authnKey": "abc" } })), "spec.pin.authnKey"),
+        (with("west", json!({ "metadataEndpoint": https, "evidence": "some" })), "supported values"),
+        (with("west", json!({ "metadataEndpoint": https, "attested": ["all"] })), "supported values"),
+        (
+            with("west", json!({ "metadataEndpoint": https, "evidence": "none", "attested": ["reads"] })),
+            "or attested alone",
+        ),
+        (with("we.st", json!({ "metadataEndpoint": https })), "expected a DNS-1123 label"),
+        (with("west", json!({ "metadataEndpoint": https, "alow": {} })), "unknown field \"spec.alow\""),
+    ] {
+        let output = mesh.as_someone(cluster, &["create", "--dry-run=server", "--validate=strict"], &object);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && text.contains(message), "{object}: {text}");
+        shown.push_str(&text);
+    }
+    eprintln!("bed: what the CRD refuses:\n{shown}");
+    for spec in [
+        json!({ "metadataEndpoint": https, "evidence": "none" }),
+        json!({ "metadataEndpoint": https, "attested": ["reads", "routes"], "share": { "namespaces": ["front-*"] } }),
+    ] {
+        let object = with("west", spec);
+        let output = mesh.as_someone(cluster, &["create", "--dry-run=server", "--validate=strict"], &object);
+        assert!(output.status.success(), "{object}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let explained = succeed(mesh.kubectl(cluster).args(["explain", "istiomulticlusters.spec", "--recursive=false"]));
+    assert!(
+        explained.contains("metadataEndpoint\t<string> -required-") && explained.contains("URL of the peer"),
+        "{explained}"
+    );
+}
+
+/// As the agent: no way to any right that it does not need.
+fn the_agent_has_no_other_rights(mesh: &BedMesh, cluster: BedCluster) {
+    const AGENT: &str = "--as=system:serviceaccount:istio-system:isthmus-agent";
+    for (verb, what, allowed) in [
+        ("get", "configmaps/isthmus-agent", true),
+        ("patch", "configmaps/isthmus-mesh", true),
+        ("get", "secrets/isthmus-authn", true),
+        ("patch", "istiomulticlusters.isthmus.dev/west --subresource=status", true),
+        ("get", "secrets/cacerts", false),
+        ("list", "secrets", false),
+        ("watch", "secrets", false),
+        ("update", "secrets/cacerts", false),
+        ("get", "configmaps/istio", true),
+        ("update", "configmaps/istio", false),
+        ("create", "clusterroles", false),
+        ("escalate", "clusterroles", false),
+        ("bind", "clusterroles", false),
+        ("create", "rolebindings", false),
+        ("create", "clusterrolebindings", false),
+        ("impersonate", "users", false),
+        ("impersonate", "serviceaccounts", false),
+        ("create", "serviceaccounts/token", false),
+        ("create", "pods", false),
+        ("patch", "deployments.apps", false),
+        ("create", "istiomulticlusters.isthmus.dev", false),
+        ("delete", "istiomulticlusters.isthmus.dev", false),
+        ("patch", "validatingadmissionpolicies.admissionregistration.k8s.io", false),
+        ("create", "gateways.networking.istio.io", true),
+        ("patch", "gateways.networking.istio.io/other", false),
+    ] {
+        let mut ask = mesh.kubectl(cluster);
+        ask.args(["auth", "can-i", verb]).args(what.split(' ')).args([AGENT, "--namespace=istio-system"]);
+        let answer = String::from_utf8(ask.output().unwrap().stdout).unwrap();
+        assert_eq!(answer.trim(), if allowed { "yes" } else { "no" }, "{verb} {what}");
+    }
+    // what rights cannot tell apart, admission does
+    let secret = |name: &str, labels: Value, data: Value| {
+        json!({ "apiVersion": "v1", "kind": "Secret", "type": "Opaque", "stringData": data,
+            "metadata": { "name": name, "namespace": "istio-system", "labels": labels } })
+    };
+    let ours = json!({ "istio/multiCluster": "true", "isthmus.dev/owner": "agent", "app.kubernetes.io/managed-by": "isthmus" });
+    let object = |api: &str, kind: &str, name: &str, spec: Value| json!({ "apiVersion": api, "kind": kind, "metadata": { "name": name, "namespace": "istio-system" }, "spec": spec });
+    let port = |mode: &str| {
+        json!({ "selector": { "istio": "eastwestgateway" }, "servers": [{ "hosts": ["*"],
+            "port": { "name": "p", "number": 15443, "protocol": "TLS" }, "tls": { "mode": mode } }] })
+    };
+    mesh.apply(cluster, &secret("cacerts-of-the-bed", json!({}), json!({ "ca-key.pem": "the key of the mesh" })));
+    mesh.apply(
+        cluster,
+        &secret("istio-remote-secret-by-hand", json!({ "istio/multiCluster": "true" }), json!({ "x": "a credential" })),
+    );
+    let refused = [
+        (secret("evil", json!({}), json!({})), "the agent makes no other objects"),
+        (secret("istio-remote-secret-x", json!({}), json!({})), "is labelled as such"),
+        (secret("isthmus-authn", ours.clone(), json!({})), "makes no remote secrets of other names"),
+        (object("v1", "ConfigMap", "istio", json!({})), "the agent makes no other objects"),
+        (
+            object("networking.istio.io/v1", "Gateway", "evil", port("AUTO_PASSTHROUGH")),
+            "the agent makes no other objects",
+        ),
+        (object("networking.istio.io/v1", "Gateway", "isthmus-cross-network", port("PASSTHROUGH")), "opens no port"),
+        (object("coordination.k8s.io/v1", "Lease", "istio-leader", json!({})), "the agent makes no other objects"),
+    ];
+    for (object, message) in refused {
+        mesh.until(&format!("the agent to be refused {object}"), || {
+            let output = mesh.as_someone(cluster, &["create", "--dry-run=server", "--validate=false", AGENT], &object);
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            if text.contains(message) { Ok(()) } else { Err(text) }
+        });
+    }
+    // a patch answers with the object: what it may not read, it may not touch
+    let secrets = "/api/v1/namespaces/istio-system/secrets";
+    for (name, message) in [
+        ("cacerts-of-the-bed", "the agent makes no other objects"),
+        ("istio-remote-secret-by-hand", "reads and changes no remote secrets but its own"),
+    ] {
+        for (method, query) in [("PATCH", "?dryRun=All"), ("PATCH", ""), ("DELETE", "")] {
+            let text = mesh.as_agent(cluster, method, &format!("{secrets}/{name}{query}"));
+            assert!(text.contains(message) && !text.contains("\"data\""), "{method} {name}: {text}");
+        }
+    }
+    let text = mesh.as_agent(cluster, "PATCH", &format!("{secrets}/istio-remote-secret-none?dryRun=All"));
+    assert!(text.contains("\"code\": 404"), "{text}");
+    succeed(mesh.kubectl(cluster).args([
+        "delete",
+        "secret",
+        "cacerts-of-the-bed",
+        "istio-remote-secret-by-hand",
+        "--namespace=istio-system",
+    ]));
+    eprintln!("bed: as the agent, no other object is read or written");
+}
+
+/// While nothing changes, no run writes anything.
+fn nothing_is_written_at_rest(mesh: &BedMesh) {
+    thread::sleep(Duration::from_secs(5));
+    let before: Vec<_> = mesh.clusters().into_iter().map(|cluster| versions(mesh, cluster)).collect();
+    thread::sleep(Duration::from_secs(20));
+    let after: Vec<_> = mesh.clusters().into_iter().map(|cluster| versions(mesh, cluster)).collect();
+    assert_eq!(before, after, "something is written at rest");
+}
+
+/// Versions of what the agent writes.
+fn versions(mesh: &BedMesh, cluster: BedCluster) -> String {
+    succeed(mesh.kubectl(cluster).args([
+        "get",
+        "configmaps,secrets,gateways.networking.istio.io,istiomulticlusters.isthmus.dev",
+        "--all-namespaces",
+        "--selector=isthmus.dev/owner=agent",
+        "--output=custom-columns=KIND:.kind,NAME:.metadata.name,VERSION:.metadata.resourceVersion",
+    ])) + &succeed(mesh.kubectl(cluster).args([
+        "get",
+        "istiomulticlusters",
+        "--output=jsonpath={.items[*].metadata.resourceVersion}",
+    ]))
+}
+
+/// A peer that publishes another key is not believed until its change is accepted by its digest; requests continue.
+fn a_changed_identity_waits(mesh: &BedMesh) {
+    let (east, west) = (mesh.cluster("east"), mesh.cluster("west"));
+    mesh.loses_nothing_while("west's api-proxy moves to a host that no one accepted, and back", || {
+        let map = mesh.object(west, "configmap", "isthmus-identity");
+        let mut identity: Value = serde_json::from_str(map["data"]["identity.json"].as_str().unwrap()).unwrap();
+        identity["trustDomain"] = json!("other.example");
+        mesh.apply(west, &json!({ "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": { "name": "isthmus-identity", "namespace": "istio-system" }, "data": { "identity.json": identity.to_string() } }));
+        let pinned = mesh.condition(east, "west", "TrustPinned", "False", Some("TrustChange"));
+        eprintln!("bed: a changed trust domain: {}", pinned["message"]);
+        let object = mesh.peer_object(east, "west");
+        assert!(object["status"]["trustChange"]["findings"][0].as_str().unwrap().contains("trust domain"), "{object:#}");
+        // west's agent writes what is right, within a minute
+        mesh.condition(east, "west", "TrustPinned", "True", None);
+    });
+}
+
+/// Both objects are deleted: secrets, networks and routes go as soon as they are seen unused. Neither side sees the end of the other's
+/// parting, so each is then said to be gone for good, and nothing is left.
+fn part(mesh: &BedMesh) {
+    let (east, west) = (mesh.cluster("east"), mesh.cluster("west"));
+    let loads = [Load::start(east, east, 20), Load::start(west, west, 20)];
+    succeed(mesh.kubectl(east).args(["delete", "istiomulticlusters", "west", "--wait=false"]));
+    let secret = mesh.condition(east, "west", "SecretRendered", "False", None);
+    eprintln!("bed: east parts: {}", secret["message"]);
+    succeed(mesh.kubectl(west).args(["delete", "istiomulticlusters", "east", "--wait=false"]));
+    let begun = Instant::now();
+    for (cluster, peer) in [(east, "west"), (west, "east")] {
+        mesh.condition(cluster, peer, "ControlPlaneSynced", "False", Some("NotRead"));
+        mesh.until(&format!("the route of {} to be gone", cluster.name), || {
+            let get = [
+                "get",
+                "configmaps",
+                "isthmus-routes",
+                "--namespace=istio-system",
+                "--ignore-not-found",
+                "--output=name",
+            ];
+            let left = succeed(mesh.kubectl(cluster).args(get));
+            if left.trim().is_empty() { Ok(()) } else { Err(left) }
+        });
+    }
+    eprintln!("bed: both had no secret and no route after {:?}", begun.elapsed());
+    for (cluster, peer) in [(east, "west"), (west, "east")] {
+        let lost = ["patch", "istiomulticlusters", peer, "--type=merge", "--patch={\"spec\":{\"state\":\"lost\"}}"];
+        succeed(mesh.kubectl(cluster).args(lost));
+        mesh.until(&format!("the object of {} to be gone", cluster.name), || {
+            let mut get = mesh.kubectl(cluster);
+            get.args(["get", "istiomulticlusters", "--output=jsonpath={.items[*].status.conditions}"]);
+            let left = succeed(&mut get);
+            if left.trim().is_empty() { Ok(()) } else { Err(left) }
+        });
+    }
+    eprintln!("bed: both objects were gone after {:?}", begun.elapsed());
+    mesh.synced(false);
+    for load in loads {
+        load.none_is_lost("both part, and each cluster asks itself");
+    }
+    for cluster in mesh.clusters() {
+        let secrets = succeed(mesh.kubectl(cluster).args([
+            "get",
+            "secrets",
+            "--namespace=istio-system",
+            "--selector=istio/multiCluster=true",
+            "--output=name",
+        ]));
+        assert_eq!(secrets.trim(), "");
+        let mesh_config = mesh.object(cluster, "configmap", "isthmus-mesh");
+        assert!(!mesh_config["data"]["mesh"].as_str().unwrap().contains("BEGIN CERTIFICATE"), "{mesh_config:#}");
+    }
+}
