@@ -791,9 +791,9 @@ async fn entries_are_of_the_network_that_was_reviewed_and_are_listed_again_when_
     let west = peer(&ca, |head| {
         let entry = rogue("WorkloadEntry", "network-of-the-peer");
         if path_of(head).contains("watch=true") {
-            return json_answer(&format!("{}\n", json!({ "type": "ADDED", "object": entry })));
+            return json_answer(format!("{}\n", json!({ "type": "ADDED", "object": entry })));
         }
-        json_answer(&json!({ "kind": "AnyList", "metadata": { "resourceVersion": "9" }, "items": [entry] }).to_string())
+        json_answer(json!({ "kind": "AnyList", "metadata": { "resourceVersion": "9" }, "items": [entry] }).to_string())
     })
     .await;
     let ran = start(&apiserver, options()).await;

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use isthmus::checkout::FileChange;
 use isthmus::model::keyring::KeyProblem;
-use isthmus::model::lock::{Lock, Stage};
+use isthmus::model::lock::{Lock, LockedCluster, Stage};
 use isthmus::model::trust::{Approvals, Verdict};
 use isthmus::pipeline::accept::accept;
 use isthmus::pipeline::meter::Unmetered;
@@ -297,10 +297,10 @@ impl FleetMesh {
         before: &mut BTreeMap<ReaderAndPeer, BTreeSet<MissingNeed>>,
         change: impl FnOnce(&mut FleetCluster) -> bool,
     ) -> Result<(), Broken> {
-        let gone: Vec<(ReaderAndPeer, String)> = match self.tree_by_hand || self.reverted {
-            true => self.last_ids.clone().into_iter().filter(|(pair, _)| !before.contains_key(pair)).collect(),
-            false => Vec::new(),
-        };
+        let is_by_hand = self.tree_by_hand || self.reverted;
+        let lost = |(pair, _): &(&ReaderAndPeer, &String)| is_by_hand && !before.contains_key(*pair);
+        let gone: Vec<(ReaderAndPeer, String)> =
+            self.last_ids.iter().filter(lost).map(|(pair, id)| (*pair, id.clone())).collect();
         let had: Vec<_> = gone.iter().map(|(pair, id)| self.lacks(*pair, id, None)).collect();
         if change(self.sites.get_mut(cluster).unwrap()) {
             // what a hand takes from a link whose secret is lost, too
@@ -567,7 +567,7 @@ impl FleetMesh {
         let Ok(lock) = self.lock() else { return };
         for pair @ (reader, _) in self.pairs() {
             let tree = SimulatedIstiod::read(&self.folder(reader)).relay_cas;
-            let locked = lock.clusters.get(&cluster_name(reader)).and_then(|entry| entry.relay_cas());
+            let locked = lock.clusters.get(&cluster_name(reader)).and_then(LockedCluster::relay_cas);
             let locked = squeeze(&locked.unwrap_or_default());
             for ca in self.site(reader).used_relay_cas(self.now) {
                 let is_known = tree.values().any(|known| known.contains(&ca.squeezed)) || locked.contains(&ca.squeezed);
