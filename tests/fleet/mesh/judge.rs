@@ -126,7 +126,7 @@ impl FleetMesh {
             self.last_ids.iter().map(|(pair, id)| (*pair, self.lacks(*pair, id, None))).collect();
         self.excused.retain(|(pair, lack), why| {
             match (*why, now.contains_key(pair)) {
-                (Why::Event, false) => *why = Why::Unseen,
+                (Why::Event | Why::Hand, false) => *why = Why::Unseen,
                 (Why::Unseen, true) => *why = Why::Event,
                 (_, true) | (Why::Unseen, false) => {}
                 (_, false) => return false,

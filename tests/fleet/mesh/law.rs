@@ -38,7 +38,8 @@ pub(crate) type MissingNeed = (LinkNeed, String);
 pub(crate) enum Why {
     /// Something happened inside a cluster.
     Event,
-    /// Something happened inside a cluster while the secret of a joined link was lost: a locked run restores it and asks no one.
+    /// Something happened inside a cluster, or a hand took it, while the secret of a joined link was lost: a locked run restores it and
+    /// asks no one.
     Unseen,
     /// Someone changed the tree by hand, or took it back to an older commit.
     Hand,
