@@ -4,7 +4,7 @@
 //! relays have to read the same: where they do not, someone is lied to, or lies, and nothing is taken. It is judged like anything
 //! that is read, and it is kept who read it. Of a cluster whose public document the engine read and no one accepted, nothing is
 //! taken. Evidence is another thing: a peer shows each cluster what concerns that cluster, so it is put together from what all of
-//! them were shown ([`of_all`]).
+//! them were shown (`of_all`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
