@@ -322,6 +322,18 @@ pub enum Reconciler {
     External,
 }
 
+impl Reconciler {
+    /// As specs and policy spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rendered => "rendered",
+            Self::Agent => "agent",
+            Self::Deckhouse => "deckhouse",
+            Self::External => "external",
+        }
+    }
+}
+
 /// Revisions of Deckhouse's CRD `IstioMulticluster` (`ee/modules/110-istio/crds/istiomulticluster.yaml`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DeckhouseCrd {

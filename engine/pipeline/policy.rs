@@ -224,13 +224,7 @@ fn of_spec(policy: &Policy, cluster: &Cluster, violations: &mut Vec<Violation>) 
         violated(Subject::TrustDomain, &rule.at, domain.to_string());
     }
     if let Some(rule) = policy.reconcilers.as_ref().filter(|rule| !rule.value.contains(&cluster.reconciler)) {
-        let found = match cluster.reconciler {
-            Reconciler::Rendered => "rendered",
-            Reconciler::Agent => "agent",
-            Reconciler::Deckhouse => "deckhouse",
-            Reconciler::External => "external",
-        };
-        violated(Subject::Reconciler, &rule.at, found.to_owned());
+        violated(Subject::Reconciler, &rule.at, cluster.reconciler.as_str().to_owned());
     }
     if let Some(rule) = policy.namespaces.as_ref().filter(|_| cluster.is_ours())
         && !rule.value.contains(&cluster.stated().istio_namespace)

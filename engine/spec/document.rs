@@ -88,10 +88,10 @@ pub(super) const ALLOW: &[&str] = &["apiHosts", "addresses"];
 const DECKHOUSE_PEER: &[&str] = &["metadataEndpoint", "enableIngressGateway", "metadata"];
 
 pub(super) const RECONCILERS: &[(&str, Reconciler)] = &[
-    ("rendered", Reconciler::Rendered),
-    ("agent", Reconciler::Agent),
-    ("deckhouse", Reconciler::Deckhouse),
-    ("external", Reconciler::External),
+    (Reconciler::Rendered.as_str(), Reconciler::Rendered),
+    (Reconciler::Agent.as_str(), Reconciler::Agent),
+    (Reconciler::Deckhouse.as_str(), Reconciler::Deckhouse),
+    (Reconciler::External.as_str(), Reconciler::External),
 ];
 pub(super) const CRDS: &[(&str, DeckhouseCrd)] =
     &[("v1alpha1", DeckhouseCrd::Current), ("v1alpha1-old", DeckhouseCrd::EndpointInMetadata)];

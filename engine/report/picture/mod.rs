@@ -17,7 +17,7 @@ use crate::model::known::KnownCluster;
 use crate::model::layout::secret_file;
 use crate::model::link::Link;
 use crate::model::lock::{Lock, Stage};
-use crate::model::mesh::{Cluster, Mesh, Reconciler};
+use crate::model::mesh::{Cluster, Mesh};
 use crate::model::trust::Verdict;
 use crate::pipeline::plan::{Plan, SecurityItem};
 use crate::report::health::HealthJudge;
@@ -264,12 +264,7 @@ fn drawn_cluster(mesh: &Mesh, lock: &Lock, cluster: &Cluster, judge: &HealthJudg
     let network = proxy.as_ref().map(|proxy| proxy.network.clone()).or_else(|| cluster.network.clone());
     ClusterPicture {
         state: judged.map_or(Health::Joined, |judged| judged.health),
-        reconciler: match cluster.reconciler {
-            Reconciler::Rendered => "rendered",
-            Reconciler::Agent => "agent",
-            Reconciler::Deckhouse => "deckhouse",
-            Reconciler::External => "external",
-        },
+        reconciler: cluster.reconciler.as_str(),
         reasons: judged.iter().flat_map(|judged| &judged.reasons).map(|(_, message)| message.clone()).collect(),
         trust_change: None,
         endpoint: cluster.endpoint.to_string(),

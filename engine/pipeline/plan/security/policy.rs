@@ -30,12 +30,7 @@ fn rules(policy: &Policy) -> [(PolicyRule, Option<String>); 12] {
         without_evidence,
         first_contact,
     } = policy;
-    let reconciler = |reconciler: &Reconciler| match reconciler {
-        Reconciler::Rendered => "rendered",
-        Reconciler::Agent => "agent",
-        Reconciler::Deckhouse => "deckhouse",
-        Reconciler::External => "external",
-    };
+    let reconciler = |reconciler: &Reconciler| reconciler.as_str();
     let contact = |contact: FirstContact| match contact {
         FirstContact::Tls => "tls",
         FirstContact::Approve => "approve",
