@@ -9,6 +9,14 @@ use crate::types::name::ClusterName;
 use crate::types::object::{YamlError, to_yaml};
 use crate::wire::agent::{ACCEPT_TRUST, FINALIZER, GROUP, PLURAL, VERSION};
 
+/// Where the documents of objects are.
+const FOLDER: &str = "specs/istiomulticluster/";
+
+/// The name of the object whose document has this path.
+pub(super) fn name_of_file(path: &str) -> Option<&str> {
+    path.strip_prefix(FOLDER)?.strip_suffix(".yaml")
+}
+
 /// An object on the wire.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct WireMulticluster {
@@ -77,7 +85,7 @@ impl WireMulticluster {
 
     /// The path of its document.
     pub(super) fn file(&self) -> String {
-        format!("specs/istiomulticluster/{}.yaml", self.metadata.name)
+        format!("{FOLDER}{}.yaml", self.metadata.name)
     }
 
     /// Its document. One that is deleted is leaving. Where the lock holds nothing of the peer, what the status shows of an earlier

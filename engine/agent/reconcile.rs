@@ -8,13 +8,13 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use crate::agent::lease::{Leadership, strive};
-use crate::agent::object::{WireMulticluster, scope};
+use crate::agent::object::{WireMulticluster, name_of_file, scope};
 use crate::agent::owned::FIELD_MANAGER;
 use crate::agent::status::{self, Holds, NotReconciled, PeerCondition, PeerRun, reconciled};
 use crate::agent::store::{ClusterSink, ClusterStore, LockMap, OwnSpecs, StoreUnread};
@@ -23,7 +23,7 @@ use crate::cluster::objects::ObjectClient;
 use crate::cluster::unread::ReadError;
 use crate::cluster::watched::{each, watch_config_map, watch_place};
 use crate::model::keyring::Keyring;
-use crate::model::lock::{Lock, LockedCluster};
+use crate::model::lock::{Lock, LockedCluster, Stage};
 use crate::model::mesh::{EngineKey, Mesh, Reconciler};
 use crate::model::trust::{Approval, Approvals};
 use crate::pipeline::meter::Unmetered;
@@ -287,7 +287,7 @@ impl Agent {
             self.observed.clone_from(observed);
         }
         let links = done.run.decided.advanced.lock.links_of(&done.own);
-        let joined = links.filter(|(_, link)| link.stage == crate::model::lock::Stage::Joined).count();
+        let joined = links.filter(|(_, link)| link.stage == Stage::Joined).count();
         self.counts.joined.set(i64::try_from(joined).unwrap_or(i64::MAX));
         Ok(done)
     }
@@ -306,9 +306,7 @@ impl Agent {
     async fn release(&self, objects: &[WireMulticluster], done: &Reconciled) {
         let lock = &done.run.decided.advanced.lock;
         for object in objects.iter().filter(|object| object.is_deleted() && object.has_finalizer()) {
-            let rests = object
-                .name()
-                .is_some_and(|name| lock.clusters.contains_key(&name) || lock.linked().any(|linked| *linked == name));
+            let rests = object.name().is_some_and(|name| lock.knows(&name));
             if rests || !self.leadership.is_held() {
                 continue;
             }
@@ -488,7 +486,7 @@ fn documents(
     let mut declared = BTreeSet::new();
     for object in objects {
         let Some(name) = object.name() else { continue };
-        let is_locked = locked.clusters.contains_key(&name) || locked.linked().any(|linked| *linked == name);
+        let is_locked = locked.knows(&name);
         // one that is deleted, and of which nothing is known, asks for nothing
         if object.is_deleted() && !is_locked {
             continue;
@@ -541,19 +539,13 @@ fn load(
             }
         }
         let is_locked = |name: &str| lock.files.keys().any(|path| path.ends_with(&format!("/{name}.yaml")));
-        let named = wrong.into_iter().filter_map(|(file, why)| {
-            let name = file.strip_prefix("specs/istiomulticluster/")?.strip_suffix(".yaml")?.to_owned();
-            (!is_locked(&name)).then_some((name, why))
-        });
-        let named: Map<String, Value> = named.map(|(name, why)| (name, why.into())).collect();
+        let named = wrong.into_iter().filter_map(|(file, why)| Some((name_of_file(&file)?.to_owned(), why)));
+        let named: BTreeMap<String, String> = named.filter(|(name, _)| !is_locked(name)).collect();
         if named.is_empty() {
             return Err(Stop::Findings(findings));
         }
-        specs.retain(|file| {
-            let name = file.path.strip_prefix("specs/istiomulticluster/").and_then(|file| file.strip_suffix(".yaml"));
-            !name.is_some_and(|name| named.contains_key(name))
-        });
-        left_out.extend(named.into_iter().map(|(name, why)| (name, why.as_str().unwrap_or_default().to_owned())));
+        specs.retain(|file| name_of_file(&file.path).is_none_or(|name| !named.contains_key(name)));
+        left_out.extend(named);
     }
 }
 

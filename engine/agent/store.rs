@@ -176,7 +176,7 @@ fn plain(object: &Value) -> Value {
     object
 }
 
-/// Says whose an object is in other words: to the road, what is the agent's is the tree's.
+/// Sets the label that names the owner: what the pipeline takes for the tree's is labelled as the agent's in the cluster.
 fn relabel(object: &mut Object, other: impl Fn(&str) -> &'static str) {
     let labels = object.fields.get_mut("metadata").and_then(|metadata| metadata.get_mut("labels"));
     if let Some(Value::String(owner)) = labels.and_then(|labels| labels.get_mut(OWNER_LABEL)) {

@@ -346,7 +346,7 @@ mod tests {
         }
     }
 
-    /// A relay tells of its own reading, in a few words.
+    /// What a relay says went wrong is bounded, and is of its own reading alone.
     #[test]
     fn a_failure_of_a_relay_is_its_own_and_short() {
         let state = |state: Value| {

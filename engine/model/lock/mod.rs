@@ -468,6 +468,11 @@ impl Lock {
         links.flat_map(|(reader, links)| std::iter::once(reader).chain(links.keys()))
     }
 
+    /// Whether it has an entry of a cluster, or a link that names it.
+    pub fn knows(&self, cluster: &ClusterName) -> bool {
+        self.clusters.contains_key(cluster) || self.linked().any(|linked| linked == cluster)
+    }
+
     /// Whether no link of a cluster, in either direction, ever had a secret: then nothing that is live rests on it.
     pub(crate) fn only_joins(&self, cluster: &ClusterName) -> bool {
         let links =
