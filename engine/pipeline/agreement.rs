@@ -198,11 +198,12 @@ impl Agreement {
                 // its links are lost, too, or no one knows how to reach it
                 (None, _) => None,
             };
-            // ours would take the places of networks that are not known yet
+            // ours would take the places of networks that are not known yet, and links lose the gateways that they rest on
             let is_whole = |(joined, cluster): &(JoinedWith, &Cluster)| {
                 let mut cluster = (*cluster).clone();
                 cluster.istio.config = joined.spec.istio_config;
-                !KnownCluster { cluster: &cluster, locked: &entry }.awaits_standard_networks()
+                let is_reached = joined.spec.flat_network || !joined.reach.gateways.is_empty();
+                is_reached && !KnownCluster { cluster: &cluster, locked: &entry }.awaits_standard_networks()
             };
             if let Some((joined, _)) = joined.zip(mesh.clusters.get(name)).filter(is_whole) {
                 entry.joined_with = Some(joined);

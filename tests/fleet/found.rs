@@ -499,3 +499,15 @@ fn a_cluster_whose_entry_and_links_are_lost_is_not_written_anew() {
 fn a_secret_and_the_entry_are_lost_while_the_relay_takes_another_ca() {
     holds(&[WalkStep::LoseRendered(0, 0), LoseLock(0), WalkStep::Happen(0, FleetEvent::ReplaceRelayCa), Run(ACCEPT)]);
 }
+
+/// Its links rest on gateways, and the entry was accepted anew without any, since its spec had come to state a flat network.
+#[test]
+fn a_lost_entry_is_not_accepted_anew_before_the_gateways_of_its_links_are_seen() {
+    let trouble = WalkStep::Trouble(1, ClusterTrouble::NoGateway);
+    for field in [edit(1, "flatNetwork", 0), edit(1, "gateways", 3)] {
+        holds(&[LoseLock(1), trouble.clone(), field, Run(ACCEPT)]);
+    }
+    let steps = [LoseLock(1), WalkStep::Trouble(3, ClusterTrouble::NoGateway), edit(3, "flatNetwork", 3), Run(ACCEPT)];
+    let (_, taken) = super::walk(2, true, false, &steps, &[], std::env::var_os("ISTHMUS_TELL").is_some());
+    taken.unwrap();
+}
