@@ -511,3 +511,19 @@ fn a_lost_entry_is_not_accepted_anew_before_the_gateways_of_its_links_are_seen()
     let (_, taken) = super::walk(2, true, false, &steps, &[], std::env::var_os("ISTHMUS_TELL").is_some());
     taken.unwrap();
 }
+
+/// What a cluster publishes was compared with nothing while its spec stated another network, and was its own once the statement
+/// went: two clusters in one network.
+#[test]
+fn a_published_network_that_a_stated_one_hid_is_compared_when_the_statement_goes() {
+    let steps = [
+        WalkStep::Trouble(1, ClusterTrouble::OtherNetwork),
+        edit(1, "network", 0),
+        Run(PLAIN),
+        edit(1, "network", 3),
+        Run(RunFlags { allow_delete: true, ..PLAIN }),
+        WalkStep::Converge,
+    ];
+    let (_, taken) = super::walk(3, true, false, &steps, &[], std::env::var_os("ISTHMUS_TELL").is_some());
+    taken.unwrap();
+}
