@@ -361,6 +361,7 @@ fn sweep(mesh: &Mesh, (tree, checkout): (&dyn Tree, &dyn Tree), gathering: &mut 
         let names = tree.clusters()?.into_iter().filter_map(|folder| folder.parse::<ClusterName>().ok());
         Ok(names.filter(|name| !mesh.clusters.contains_key(name)).collect())
     };
+    let mut kept = BTreeSet::new();
     for name in unknown(checkout)? {
         let step = StepId::of(StepKind::RenderComponents, &name);
         let files = checkout.files_to_compare(name.as_str())?;
@@ -368,9 +369,10 @@ fn sweep(mesh: &Mesh, (tree, checkout): (&dyn Tree, &dyn Tree), gathering: &mut 
         for (_, refusal) in refused {
             gathering.objects.entry(step.clone()).or_default();
             gathering.refuse(step.clone(), refusal);
+            kept.insert(name.clone());
         }
     }
-    for name in unknown(tree)? {
+    for name in unknown(tree)?.into_iter().filter(|name| !kept.contains(name)) {
         let step = StepId::of(StepKind::RenderComponents, &name);
         let files = tree.files_to_compare(name.as_str())?;
         let changes = compare(&mesh.name, &name, &RenderedCluster::default(), tree, &files)?;
