@@ -136,11 +136,7 @@ fn a_peer_that_only_the_readers_network_reaches_joins_through_its_relay() {
     the_real_servers_keep_to_the_wire_protocol(&mesh);
     // it reaches west still when the relay does, and says whose relay does not when it does not
     mesh.stop("exporter", west);
-    mesh.until("the relay of east to say it", || {
-        mesh.team(east);
-        let (code, text) = mesh.engine(&["plan"]);
-        let says = "the relay of `east` could not read it: cannot reach";
-        if code == 3 && text.contains(says) { Ok(()) } else { Err(format!("{code}: {text}")) }
-    });
+    mesh.team(east);
+    mesh.plan_ends_with(3, &["the relay of `east` could not read it: cannot reach".to_owned()]);
     mesh.synced(true);
 }
