@@ -1,5 +1,5 @@
-//! Whatever an apiserver says, a peer is given nothing but the listed fields of what it is shared, and what cannot be parsed ends
-//! with an error.
+//! Whatever an apiserver says, a peer is given nothing but the listed fields of what it is shared, and a relay takes nothing else of
+//! what a peer gives; what cannot be parsed ends with an error.
 //!
 //! The first bytes of an input choose what is asked; the others are the answer as it is, or edits of one that an apiserver gives.
 
@@ -54,8 +54,15 @@ fuzz_target!(|input: &[u8]| {
     let (choice, more) = (usize::from(*choice), usize::from(*more));
     let (group, resource, _) = SHOWN_OF[choice % SHOWN_OF.len()];
     let form = FORMS[more % FORMS.len()];
-    let share = if more & 0x10 == 0 { Share::everything() } else { some_namespaces() };
-    let Some(shown) = Visible::of(group, resource, &view(share.clone(), Some(NETWORK))) else { panic!("{resource}") };
+    // as an api-proxy shows it to a peer, or as a relay takes it from one, which says itself which namespaces it shares
+    let is_relay = more & 0x40 != 0;
+    let share = if is_relay || more & 0x10 == 0 { Share::everything() } else { some_namespaces() };
+    let shown = if is_relay {
+        Visible::of_peer(group, resource, NETWORK.parse().ok().as_ref())
+    } else {
+        Visible::of(group, resource, &view(share.clone(), Some(NETWORK)))
+    };
+    let Some(shown) = shown else { panic!("{resource}") };
     let text = if more & 0x20 == 0 { edited(template(resource, form, *objects), rest) } else { rest.to_vec() };
 
     let (whole, outcome) = given(&shown, form, [&text[..]]);
