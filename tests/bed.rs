@@ -60,6 +60,8 @@ mod roots;
 mod share;
 #[path = "bed/three.rs"]
 mod three;
+#[path = "bed/token.rs"]
+mod token;
 #[path = "bed/varied.rs"]
 mod varied;
 

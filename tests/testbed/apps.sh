@@ -17,11 +17,17 @@ pod_status() {
 
 # istiod's Deployment and Pod, as its chart would make them, in what others read of them.
 istiod_objects() {
-    local name=$1 index=$2 grpc container
+    local name=$1 index=$2 grpc container token_env='' token_mount='' volumes=''
     grpc=$(address "$index" istiod-grpc)
+    if [ -d relay-token ]; then
+        token_env=', {name: PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS, value: tokenFile}'
+        token_mount=", volumeMounts: [{name: isthmus-relay, mountPath: $relay_token, readOnly: true}]"
+        volumes='volumes: [{name: isthmus-relay, projected: {sources: [{serviceAccountToken:
+        {audience: isthmus-relay, expirationSeconds: 3600, path: token}}]}}]'
+    fi
     container="{name: discovery, image: 'istio/pilot:1.32-alpha.eed52ebb66ad', env: [
       {name: CLUSTER_ID, value: $name}, {name: REVISION, value: default}, {name: SHARED_MESH_CONFIG, value: isthmus-mesh},
-      {name: ISTIO_MULTIROOT_MESH, value: '$multiroot'}]}"
+      {name: ISTIO_MULTIROOT_MESH, value: '$multiroot'}$token_env]$token_mount}"
     cat <<OBJECTS
 apiVersion: v1
 kind: Namespace
@@ -54,6 +60,7 @@ spec:
       serviceAccountName: istiod
       securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}
       containers: [$container]
+      $volumes
 ---
 apiVersion: v1
 kind: Pod
@@ -61,6 +68,7 @@ metadata: {name: istiod-$name-0, namespace: istio-system, labels: {app: istiod, 
 spec:
   serviceAccountName: istiod
   containers: [$container]
+  $volumes
 OBJECTS
 }
 
