@@ -76,6 +76,7 @@ fn rows(kind: &ShownKind) -> Vec<String> {
                 | Shape::Values
                 | Shape::Entries { .. }
                 | Shape::Network
+                | Shape::Created
                 | Shape::SharedNamespace
                 | Shape::SystemNamespace
                 | Shape::ResourceVersion => format!("`{path}`"),
@@ -125,6 +126,24 @@ fn the_network_of_an_entry_is_the_clusters_own_whatever_the_entry_says() {
         None,
         "nothing is shown while it is not known"
     );
+}
+
+/// Of two Services with one address or name, istiod takes the older.
+#[test]
+fn services_of_a_peer_are_younger_than_those_of_their_reader_whatever_they_say() {
+    let of_peer = Visible::of_peer("", "services", None).unwrap();
+    for metadata in [json!({ "name": "a", "creationTimestamp": "1970-01-01T00:00:00Z" }), json!({ "name": "a" })] {
+        let service = json!({ "metadata": metadata, "spec": { "clusterIP": "10.0.0.7" } }).to_string();
+        let text = projected(&of_peer, AnswerForm::Object, [service.as_bytes()]).unwrap();
+        let taken: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(taken["metadata"]["creationTimestamp"], "9999-01-01T00:00:00Z", "{text}");
+        let shown = object("services", &serde_json::from_str(&service).unwrap()).unwrap();
+        assert_eq!(
+            shown["metadata"].get("creationTimestamp"),
+            metadata.get("creationTimestamp"),
+            "as its api-proxy shows it"
+        );
+    }
 }
 
 #[test]
@@ -398,7 +417,7 @@ fn naive(shape: Shape, value: Option<&Value>) -> Option<(Option<Value>, bool)> {
         (Shape::SharedNamespace | Shape::SystemNamespace | Shape::ResourceVersion, Some(one)) => {
             as_it_is(true).filter(|_| one.is_string())
         }
-        (Shape::Value, Some(one)) => as_it_is(true).filter(|_| !one.is_object() && !one.is_array()),
+        (Shape::Value | Shape::Created, Some(one)) => as_it_is(true).filter(|_| !one.is_object() && !one.is_array()),
         (Shape::Object(_) | Shape::Values | Shape::Each(_), Some(_)) => None,
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::mesh::{BedCluster, BedMesh};
+use super::observer::Observer;
 use super::{FIRST_PORT, PORTS_PER_INDEX, one_at_a_time, succeed};
 
 /// How soon what is new in a peer is read.
@@ -46,6 +47,7 @@ fn what_a_peer_puts_into_its_cluster_directs_nothing_of_its_readers_and_is_read_
     is_reviewed("entries of west's own network");
     mesh.answers(east, west);
 
+    an_address_stays_with_the_readers_own_service(&mesh);
     rogue_objects(&mesh);
     mesh.a_service_arrives(west, east, "after-the-rogues");
     is_reviewed("with all rogue objects");
@@ -151,6 +153,63 @@ fn a_new_kind_is_read_soon(mesh: &BedMesh, definition: &Value) {
     eprintln!("bed: an entry of a kind that is new in west was known in east after {:?}", begin.elapsed());
     assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
     assert!(seen.to_string().contains("\"network-west\""), "{seen:#}");
+}
+
+/// A Service of west has had the address of one of east's for longer: of two listeners for one address istiod makes that of the older
+/// Service.
+fn an_address_stays_with_the_readers_own_service(mesh: &BedMesh) {
+    let (east, west) = (mesh.cluster("east"), mesh.cluster("west"));
+    let (range, address) = (format!("10.{}.0.0/16", east.index), format!("10.{}.7.77", east.index));
+    mesh.apply(
+        west,
+        &json!({ "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": { "name": "of-east" },
+        "spec": { "cidrs": [range] } }),
+    );
+    // a controller would say it
+    let ready = json!({ "status": { "conditions": [{ "type": "Ready", "status": "True", "reason": "Test", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z" }] } });
+    succeed(mesh.kubectl(west).args([
+        "patch",
+        "servicecidr",
+        "of-east",
+        "--subresource=status",
+        "--type=merge",
+        "--patch",
+        &ready.to_string(),
+    ]));
+    let service = |name: &str| {
+        json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": name, "namespace": "shop" },
+            "spec": { "clusterIP": address, "ports": [{ "name": "tcp", "port": 5432 }] } })
+    };
+    let file = mesh.folder(west).join("rogue-service.json");
+    fs::write(&file, service("a-rogue").to_string()).unwrap();
+    mesh.until("the range to be known", || {
+        let out = mesh.kubectl(west).args(["apply", "--server-side", "--filename"]).arg(&file).output().unwrap();
+        if out.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&out.stderr).into_owned()) }
+    });
+    let observer = Observer::start(east);
+    mesh.until("east's proxies to be told of it", || listened(&observer, &address).map(drop));
+    // both are created within seconds, of which istiod keeps no parts
+    thread::sleep(Duration::from_secs(2));
+    mesh.apply(east, &service("ledger"));
+    mesh.until("the listener of east's own service", || {
+        let cluster = listened(&observer, &address)?;
+        let own = "outbound|5432||ledger.shop.svc.cluster.local";
+        if cluster == own { Ok(()) } else { Err(format!("expected {own}, found {cluster}")) }
+    });
+    for cluster in [east, west] {
+        let name = if cluster.name == "east" { "ledger" } else { "a-rogue" };
+        succeed(mesh.kubectl(cluster).args(["delete", "service", name, "--namespace=shop"]));
+    }
+}
+
+/// Where a proxy of a cluster sends what it gets for an address.
+fn listened(observer: &Observer, address: &str) -> Result<String, String> {
+    let made = observer.sees()?;
+    let name = ("listener", format!("{address}_5432"));
+    let listener = made.get(&name).ok_or_else(|| format!("no listener {}", name.1))?.to_string();
+    let (_, rest) = listener.split_once("\"cluster\":\"").ok_or_else(|| listener.clone())?;
+    Ok(rest.split('"').next().unwrap_or_default().to_owned())
 }
 
 /// All that was seen to direct a reader's traffic, at once.

@@ -360,8 +360,8 @@ async fn our_relay_answers_empty_where_its_api_proxy_refuses() {
     let (status, services) = ask("/api/v1/services?limit=500").await;
     assert_eq!(
         (status, &services["items"]),
-        (200, &json!([{ "metadata": { "name": "/api/v1/services" } }])),
-        "what is not refused is its own, projected"
+        (200, &json!([{ "metadata": { "name": "/api/v1/services", "creationTimestamp": "9999-01-01T00:00:00Z" } }])),
+        "what is not refused is its own, projected, and younger than what is east's"
     );
     for (path, kind) in [
         ("/api/v1/secrets?limit=500&resourceVersion=0", "SecretList"),

@@ -10,7 +10,8 @@
 //! The network of a `WorkloadEntry` is not what it says but the cluster's own, since an empty one counts as the reader's.
 
 use super::shape::Shape::{
-    Each, Entries, EntriesOf, Network, Object, OneOf, ResourceVersion, SharedNamespace, SystemNamespace, Value, Values,
+    Created, Each, Entries, EntriesOf, Network, Object, OneOf, ResourceVersion, SharedNamespace, SystemNamespace,
+    Value, Values,
 };
 use super::shape::{Shape, ShownField, ShownKind};
 use crate::istio::gateways::NETWORK_LABEL;
@@ -173,7 +174,11 @@ const SERVICE: &[ShownField] = &[
             NAMESPACE,
             UID,
             RESOURCE_VERSION,
-            field("creationTimestamp", Value, "of two for one host the older: pilot/pkg/model/push_context.go"),
+            field(
+                "creationTimestamp",
+                Created,
+                "of two for one host or address the older: pilot/pkg/model/push_context.go",
+            ),
             field("labels", Entries { but: DIRECTING }, "persistent sessions: pilot/pkg/model/service.go"),
             field("annotations", EntriesOf(&["networking.istio.io/exportTo", TRAFFIC_DISTRIBUTION]), "K/conversion.go"),
         ]),

@@ -29,6 +29,8 @@ pub(super) struct PeerVisibility<'a> {
     pub(super) network: Option<&'a str>,
     /// It is not known, and what an object says of it is shown.
     pub(super) keeps_network: bool,
+    /// When all of it counts as created.
+    pub(super) created: Option<&'static str>,
     /// What is put behind each version.
     pub(super) mark: Option<&'a str>,
 }
@@ -37,6 +39,24 @@ impl PeerVisibility<'_> {
     /// Whether an object may be shown whose namespace is not said.
     fn shows_unstated(self) -> bool {
         self.share.is_none_or(Share::is_everything)
+    }
+
+    /// What is shown of a field of this shape, whatever an object says there.
+    fn set(&self, shape: Shape) -> Option<&str> {
+        match shape {
+            Shape::Network => self.network,
+            Shape::Created => self.created,
+            _ => None,
+        }
+    }
+
+    /// Whether what an object says there is shown.
+    fn takes(self, shape: Shape) -> bool {
+        match shape {
+            Shape::Network => self.keeps_network,
+            Shape::Created => self.created.is_none(),
+            _ => true,
+        }
     }
 }
 
@@ -168,7 +188,8 @@ impl Projected<'_> {
             | Shape::EntriesOf(_)
             | Shape::Object(_)
             | Shape::Each(_)
-            | Shape::Network => return Err(UnreadJson::Shape),
+            | Shape::Network
+            | Shape::Created => return Err(UnreadJson::Shape),
         };
         text.write(self.out)?;
         if let (Shape::ResourceVersion, Some(mark)) = (shape, self.seen.mark)
@@ -192,6 +213,7 @@ impl Projected<'_> {
             | Shape::EntriesOf(_)
             | Shape::Object(_)
             | Shape::Network
+            | Shape::Created
             | Shape::SharedNamespace
             | Shape::SystemNamespace
             | Shape::ResourceVersion => return Err(UnreadJson::Shape),
@@ -222,6 +244,7 @@ impl Projected<'_> {
             | Shape::Values
             | Shape::Each(_)
             | Shape::Network
+            | Shape::Created
             | Shape::SharedNamespace
             | Shape::SystemNamespace
             | Shape::ResourceVersion => Err(UnreadJson::Shape),
@@ -253,8 +276,7 @@ impl Projected<'_> {
         let mut is_first = true;
         while let Some(key) = scan.key(&mut is_first)? {
             let known = key.with(|key| fields.iter().enumerate().find(|(_, field)| field.name.as_bytes() == key))?;
-            let is_taken = |field: &ShownField| field.shape != Shape::Network || self.seen.keeps_network;
-            let Some((at, field)) = known.filter(|(_, field)| is_taken(field)) else {
+            let Some((at, field)) = known.filter(|(_, field)| self.seen.takes(field.shape)) else {
                 SKIPPED.with_borrow_mut(|skipped| skipped.skip(scan))?;
                 continue;
             };
@@ -263,7 +285,10 @@ impl Projected<'_> {
             }
             seen |= 1 << at;
             write_name(self.out, &mut begun, field.name);
-            let shape = if field.shape == Shape::Network { Shape::Value } else { field.shape };
+            let shape = match field.shape {
+                Shape::Network | Shape::Created => Shape::Value,
+                shape => shape,
+            };
             shown &= self.value(scan, shape)?;
         }
         for (_, field) in fields.iter().enumerate().filter(|(at, _)| seen >> at & 1 == 0) {
@@ -286,6 +311,7 @@ fn is_plain(shape: Shape, value: &str) -> Result<bool, UnreadJson> {
         | Shape::Object(_)
         | Shape::Each(_)
         | Shape::Network
+        | Shape::Created
         | Shape::SharedNamespace
         | Shape::SystemNamespace
         | Shape::ResourceVersion => Err(UnreadJson::Shape),
@@ -300,9 +326,9 @@ fn absent(field: &ShownField, seen: PeerVisibility<'_>, begun: &mut bool, out: &
         write_name(out, begun, field.name);
         return empty_object(fields, seen, out);
     }
-    if let (Shape::Network, Some(network)) = (field.shape, seen.network) {
+    if let Some(value) = seen.set(field.shape) {
         write_name(out, begun, field.name);
-        write(out, network);
+        write(out, value);
     }
     is_shown_without(field.shape, seen)
 }
@@ -319,13 +345,14 @@ fn is_shown_without(shape: Shape, seen: PeerVisibility<'_>) -> bool {
         | Shape::EntriesOf(_)
         | Shape::Object(_)
         | Shape::Each(_)
+        | Shape::Created
         | Shape::ResourceVersion => true,
     }
 }
 
 /// Whether it matters that a field of this shape is not there.
 fn decides(shape: Shape, seen: PeerVisibility<'_>) -> bool {
-    shape == Shape::Network || !is_shown_without(shape, seen)
+    seen.set(shape).is_some() || !is_shown_without(shape, seen)
 }
 
 /// Writes what is shown of an object that has nothing in it.

@@ -44,6 +44,8 @@ pub enum Shape {
     Each(&'static [ShownField]),
     /// The cluster's own network, whatever is there, and also if nothing is. While it is not known, the object is not shown.
     Network,
+    /// When it was created; a reader takes it as later than anything of its own, whatever is there.
+    Created,
     /// A namespace that the peer is shared; else the object that has it, or lacks it, is not shown.
     SharedNamespace,
     /// The namespace of the peer's own istiod; else the object that has it, or lacks it, is not shown.
@@ -62,6 +64,7 @@ pub(super) fn has(fields: &[ShownField], wanted: Shape) -> bool {
         | Shape::Entries { .. }
         | Shape::EntriesOf(_)
         | Shape::Network
+        | Shape::Created
         | Shape::SharedNamespace
         | Shape::SystemNamespace
         | Shape::ResourceVersion => field.shape == wanted,

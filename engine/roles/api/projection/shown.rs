@@ -5,7 +5,7 @@ use super::object::{self, PeerVisibility};
 use super::scan::{Scanner, UnreadJson};
 use super::selector;
 use super::shape::{self, Shape, ShownField, ShownKind};
-use super::view::{Mark, View, resumed};
+use super::view::{LAST_CREATED, Mark, View, resumed};
 use crate::roles::api::request::{ApiRequest, Query};
 use crate::server::stream::Misread;
 use crate::types::name::{Namespace, NetworkName};
@@ -22,6 +22,7 @@ pub struct Visible {
     network: Option<NetworkName>,
     /// It is not known, and stays as it came.
     keeps_network: bool,
+    created: Option<&'static str>,
     mark: Option<Mark>,
 }
 
@@ -41,15 +42,16 @@ impl Visible {
         Some(shown)
     }
 
-    /// What a reader takes of what a peer shows it: all namespaces, since it is the peer that says which it shares, and the
-    /// network as it was reviewed. Where that is not known, since an older engine wrote the route, it is as the peer says:
+    /// What a reader takes of what a peer shows it: all namespaces, since it is the peer that says which it shares, Services as the
+    /// youngest that there are, and the network as it was reviewed. Where that is not known, since an older engine wrote the route, it is as the peer says:
     /// entries that are in use do not go for that. `None`: the resource is not in the table.
     pub fn of_peer(group: &str, resource: &str, network: Option<&NetworkName>) -> Option<Self> {
         let kind = kind(group, resource)?;
         let has_network = shape::has(kind.fields, Shape::Network);
         let network = network.filter(|_| has_network);
         let (keeps_network, mark) = (has_network && network.is_none(), network.map(Mark::of));
-        Some(Self { network: network.cloned(), keeps_network, mark, ..Self::whole(kind.fields) })
+        let created = shape::has(kind.fields, Shape::Created).then_some(LAST_CREATED);
+        Some(Self { network: network.cloned(), keeps_network, created, mark, ..Self::whole(kind.fields) })
     }
 
     /// What is shown of the answer to `/api`.
@@ -58,7 +60,16 @@ impl Visible {
     }
 
     fn whole(fields: &'static [ShownField]) -> Self {
-        Self { fields, otherwise: None, share: None, system: None, network: None, keeps_network: false, mark: None }
+        Self {
+            fields,
+            otherwise: None,
+            share: None,
+            system: None,
+            network: None,
+            keeps_network: false,
+            created: None,
+            mark: None,
+        }
     }
 
     /// Whether an object of this name may be shown.
@@ -91,6 +102,7 @@ impl Visible {
             system: self.system.as_ref().map(Namespace::as_str),
             network: self.network.as_ref().map(NetworkName::as_str),
             keeps_network: self.keeps_network,
+            created: self.created,
             mark: self.mark.as_ref().map(Mark::as_str),
         }
     }

@@ -16,6 +16,10 @@ use crate::wire::share::Share;
 /// Digits of a mark. A version of an apiserver has at most 20.
 const DIGITS: usize = 20;
 
+/// When all Services of a peer count as created by their reader: istiod gives an address and a name that two have to the older
+/// Service (`pilot/pkg/model/push_context.go`), and that is to be the reader's own.
+pub(super) const LAST_CREATED: &str = "9999-01-01T00:00:00Z";
+
 /// What of a cluster a peer sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
