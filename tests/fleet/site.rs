@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use base64::Engine as _;
+use isthmus::model::keyring::KeyProblem;
 use isthmus::pipeline::observe::PrivateReading;
 use isthmus::simulation::cluster::Authority;
 use isthmus::types::address::Gateway;
@@ -63,7 +64,7 @@ pub(crate) enum ClusterTrouble {
     Half(u8),
     /// An answer that is no document.
     Garbage,
-    /// It does not admit the engine.
+    /// It does not admit the engine; every second cluster admits a key alone that the engine does not have.
     Forbidden,
     /// It publishes no gateway.
     NoGateway,
@@ -395,6 +396,10 @@ impl FleetCluster {
         let url = format!("https://metadata.{}.example.com/metadata/private/multicluster.json", self.name);
         if self.trouble == Some(ClusterTrouble::Starting) {
             return PrivateReading::Failed(Failure::Unavailable { url });
+        }
+        if self.trouble == Some(ClusterTrouble::Forbidden) && !self.at.is_multiple_of(2) {
+            let peer = self.name.parse().unwrap();
+            return PrivateReading::NoKey(KeyProblem::OnlyClusterKeys { peer });
         }
         let admitted = engine.iter().any(|key| self.istiod.engine.contains(key));
         if self.trouble == Some(ClusterTrouble::Forbidden) || !admitted {
