@@ -130,6 +130,13 @@ const EXAMPLES: &[(&str, &[Example])] = &[
     ),
     ("completions", &[("engine completions bash > /etc/bash_completion.d/engine", "for all users of this machine")]),
     ("man", &[("engine man > engine.1 && man ./engine.1", "reads it")]),
+    (
+        "version",
+        &[
+            ("engine version", "which commit this is, and which lock it reads"),
+            ("engine version --output json", "for a script"),
+        ],
+    ),
     ("serve agent", &[("engine serve agent", "in a pod, as rendered")]),
     (
         "serve exporter",

@@ -55,7 +55,7 @@ const NOT_OF_ALL: &[NotOfAll] = &[
     NotOfAll {
         flag: "directory",
         is_refused: false,
-        commands: Commands::AllBut(&["schema", "completions", "man", "demo", "conformance", "serve"]),
+        commands: Commands::AllBut(&["schema", "completions", "man", "version", "demo", "conformance", "serve"]),
     },
     NotOfAll {
         flag: "output",

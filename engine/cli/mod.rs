@@ -21,7 +21,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::commands::{
     apply, argocd, bundle, conformance, demo, graph, init, invite, keys, manifests, plan, policy, report, serve,
-    status, verify,
+    status, verify, version,
 };
 use self::error::UsageError;
 use self::examples::with_examples;
@@ -143,6 +143,11 @@ enum Command {
     },
     /// Print the manual page, as roff.
     Man,
+    /// Print how this binary was built, and the versions of the formats that it reads and writes.
+    ///
+    /// Of lock, plan (`plan --output json`), stored plan (`plan --out`) and bundle, and of the documents in clusters: identity.json,
+    /// peers.json and routes.json. It writes the newest that it reads.
+    Version,
     /// Run one of the three servers that each cluster has: exporter, api-proxy or relay.
     Serve {
         /// Which.
@@ -186,6 +191,7 @@ impl Command {
             | Self::Policy { .. }
             | Self::Conformance { .. }
             | Self::Serve { .. }
+            | Self::Version
             // which is refused by its name
             | Self::Other(_) => &[Output::Text, Output::Json],
         }
@@ -331,6 +337,7 @@ fn dispatch(arguments: &Arguments, printer: &Printer) -> Result<Exit, CommandErr
             printer.out(&String::from_utf8_lossy(&text));
             Ok(Exit::Done)
         }
+        Command::Version => Ok(version::run(global, printer)),
         Command::Serve { role } => serve::run(role, printer),
         Command::Demo { keep } => demo::run(keep.as_deref(), printer, &run_on),
         Command::Other(given) => Err(unknown::<Command>("", given).into()),

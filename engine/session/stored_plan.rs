@@ -17,7 +17,8 @@ use crate::session::session::Session;
 use crate::types::name::{ClusterName, Digest};
 use crate::types::time::Timestamp;
 
-const STORED_VERSION: u32 = 2;
+/// Version of the file, the only one that is read.
+pub const STORED_VERSION: u32 = 2;
 const MAX_STORED: u64 = 1 << 30;
 /// How far the clocks of two machines may differ.
 const CLOCK_SKEW: Duration = Duration::from_mins(5);

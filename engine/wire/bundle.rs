@@ -19,7 +19,7 @@ use crate::wire::metadata::{MetadataError, PrivateDocument, PublicDocument, Read
 /// `payloadType` of the envelope.
 pub const PAYLOAD_TYPE: &str = "application/vnd.isthmus.metadata+json";
 /// Version of the payload.
-const VERSION: u64 = 1;
+pub const BUNDLE_VERSION: u32 = 1;
 /// Most bytes of an envelope: two documents of up to 1 MiB each, twice in base64 and JSON.
 pub const LARGEST: usize = 6 << 20;
 
@@ -54,12 +54,12 @@ pub enum BundleError {
         /// The field, cut short.
         field: String,
     },
-    #[error("expected version {VERSION} of {PAYLOAD_TYPE}, found `{kind}`")]
+    #[error("expected version {BUNDLE_VERSION} of {PAYLOAD_TYPE}, found `{kind}`")]
     OtherType {
         /// Which, cut short.
         kind: String,
     },
-    #[error("expected version {VERSION} of {PAYLOAD_TYPE}, found version {version}")]
+    #[error("expected version {BUNDLE_VERSION} of {PAYLOAD_TYPE}, found version {version}")]
     OtherVersion { version: u64 },
     /// The signer's key is none.
     #[error("the signer's key is unusable: {0}")]
@@ -83,7 +83,7 @@ impl Bundle {
     pub fn sign(&self, id: &KeyId, key: &PrivateKey) -> String {
         let private = PrivateDocument { evidence: None, ..self.private.clone() };
         let payload = json!({
-            "version": VERSION, "mesh": self.mesh, "cluster": self.cluster, "clusterUUID": self.public.cluster_uuid,
+            "version": BUNDLE_VERSION, "mesh": self.mesh, "cluster": self.cluster, "clusterUUID": self.public.cluster_uuid,
             "created": self.created, "public": self.public.to_json(), "private": private.to_json(),
         });
         let payload = payload.to_string();
@@ -134,7 +134,7 @@ impl Sealed {
     pub fn open(&self) -> Result<Bundle, BundleError> {
         let payload = parse_strict(&self.payload)?;
         let version = payload.get("version").and_then(Value::as_u64).ok_or(BundleError::Field("version"))?;
-        if version != VERSION {
+        if version != u64::from(BUNDLE_VERSION) {
             return Err(BundleError::OtherVersion { version });
         }
         only(&payload, &["version", "mesh", "cluster", "clusterUUID", "created", "public", "private"])?;

@@ -157,6 +157,35 @@ fn generated() {
     page.hold("generated");
 }
 
+/// What another machine, another toolchain or a release says otherwise.
+fn without_build(text: &str) -> String {
+    let built = [("target", "[TARGET]"), ("rustc", "[RUSTC]"), ("commit", "[COMMIT]")];
+    let line = |line: &str| {
+        let (name, value) = line.trim().trim_end_matches(',').split_once([':', ' ']).unwrap_or((line, ""));
+        let known = built.iter().find(|(known, _)| name.trim_matches('"') == *known);
+        known.map_or_else(|| line.to_owned(), |(_, shown)| line.replace(value.trim(), shown))
+    };
+    text.lines().map(|each| line(each) + "\n").collect()
+}
+
+#[test]
+fn version() {
+    let mut page = OutputPage::default();
+    let environment = TestEnvironment::new();
+    for (about, arguments) in [("the version", vec!["version"]), ("the same as JSON", json(&["version"]))] {
+        let mut ran = environment.run(&arguments);
+        if ran.stdout.starts_with('{') {
+            ran.stdout = format!("{:#}\n", serde_json::from_str::<serde_json::Value>(&ran.stdout).unwrap());
+        }
+        ran.stdout = without_build(&ran.stdout);
+        page.ran(about, &environment, &arguments, &ran);
+    }
+    page.run_in("more than there is", &environment, &["version", "plan"]);
+    page.run_in("the same as JSON", &environment, &json(&["version", "plan"]));
+    page.run_in("a flag without effect", &environment, &["version", "--cluster", "east"]);
+    page.hold("version");
+}
+
 /// Keys and roots are made anew by each tour.
 fn without_digests(text: &str) -> String {
     let mut out = String::new();

@@ -18,3 +18,4 @@ pub(super) mod report;
 pub(super) mod serve;
 pub(super) mod status;
 pub(super) mod verify;
+pub(super) mod version;

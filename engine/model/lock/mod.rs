@@ -33,6 +33,8 @@ use crate::wire::metadata::IstioFacts;
 
 /// Version of the lock's format that this engine writes, and the newest it reads.
 pub const LOCK_VERSION: u32 = 2;
+/// The oldest that it reads.
+pub const OLDEST_LOCK_VERSION: u32 = 1;
 
 /// The field of an edit of the Mesh's name.
 pub(crate) const MESH_NAME: &str = "metadata.name of the Mesh";
