@@ -130,6 +130,7 @@ fn any_cluster() -> impl Strategy<Value = Cluster> {
             cluster.allow.addresses = vec!["203.0.113.0/24".parse().unwrap()];
             cluster.pin.root_ca.insert(digest);
             cluster.share.namespaces = ["front".parse().unwrap()].into();
+            cluster.components.as_mut().unwrap().tls_secret = Some("own-certificate".parse().unwrap());
         }
         if flags[10] {
             cluster.api.host = Some("api.east.example.com:443".parse().unwrap());

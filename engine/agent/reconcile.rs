@@ -24,7 +24,7 @@ use crate::cluster::unread::ReadError;
 use crate::cluster::watched::{each, watch_config_map, watch_place};
 use crate::model::keyring::Keyring;
 use crate::model::lock::{Lock, LockedCluster, Stage};
-use crate::model::mesh::{EngineKey, Mesh, Reconciler};
+use crate::model::mesh::{Cluster, EngineKey, Mesh, Reconciler};
 use crate::model::trust::{Approval, Approvals};
 use crate::pipeline::meter::Unmetered;
 use crate::pipeline::observe::{Ask, DocumentDone, Observed, everybody};
@@ -143,6 +143,8 @@ struct RunInput {
     lock: LockMap,
     objects: Vec<WireMulticluster>,
     key: PrivateKey,
+    /// The CA that issues the certificates of the own exporter, PEM.
+    authority: String,
     before: Observed,
 }
 
@@ -274,11 +276,11 @@ impl Agent {
 
     async fn once(&mut self, objects: &[WireMulticluster]) -> Result<Reconciled, AgentError> {
         self.hold(objects).await?;
-        let key = self.key.key().ok_or(AgentError::NoKey)?;
+        let (key, authority) = self.key.key().zip(self.key.authority()).ok_or(AgentError::NoKey)?;
         let own = self.store.specs().await?.ok_or(AgentError::NoSpecs)?;
         let lock = self.store.lock().await?;
         let before = std::mem::take(&mut self.observed);
-        let input = RunInput { own, lock, objects: objects.to_vec(), key, before };
+        let input = RunInput { own, lock, objects: objects.to_vec(), key, authority, before };
         let (store, leadership) = (self.store.clone(), self.leadership.clone());
         let (fetcher, runtime) = (self.fetcher.clone(), Handle::current());
         let done = tokio::task::spawn_blocking(move || reconcile(input, &store, &leadership, &fetcher, &runtime));
@@ -437,11 +439,14 @@ fn reconcile(
     fetcher: &Fetcher,
     runtime: &Handle,
 ) -> Result<Reconciled, AgentError> {
-    let RunInput { own: specs, lock, objects, key, before } = input;
+    let RunInput { own: specs, lock, objects, key, authority, before } = input;
     let public = EngineKey { id: key.public().id(), key: key.public().clone() };
     let own = own_name(&specs)?;
     let documents = documents(&specs, &objects, &lock, &own)?;
     let (mut program, left_out) = load(documents, &lock, &public)?;
+    if let Some(cluster) = program.mesh.clusters.get_mut(&own) {
+        know_own_authority(cluster, authority);
+    }
     let peers: BTreeSet<ClusterName> = program.mesh.clusters.keys().filter(|name| **name != own).cloned().collect();
     let tree = runtime.block_on(store.tree(&own, &peers, &lock))?;
     program.take_from_tree(&tree.files, false)?;
@@ -455,6 +460,14 @@ fn reconcile(
     let mut sink = ClusterSink { store, runtime, leadership, lock, tree: &tree };
     let run = walk(&program, &request, facts, Until::Written(&mut sink), &world)?;
     Ok(Reconciled { own, program, run, left_out })
+}
+
+/// Its own exporter has its certificate from the relay that it is itself, unless the specs name a Secret or a CA.
+fn know_own_authority(own: &mut Cluster, authority: String) {
+    let is_issued = own.components.as_ref().is_some_and(|components| components.tls_secret.is_none());
+    if is_issued && own.endpoint_ca.is_none() {
+        own.endpoint_ca = Some(authority);
+    }
 }
 
 /// The name of the own cluster.

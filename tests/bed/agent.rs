@@ -22,20 +22,16 @@ impl BedMesh {
         self.dir.path().join("agents").join(cluster.name)
     }
 
-    /// Installs what runs in a cluster from its own checkout; `ca` is what its certificates are from.
-    fn install(&self, cluster: BedCluster, ca: Option<&str>) {
+    /// Installs what runs in a cluster from its own checkout.
+    fn install(&self, cluster: BedCluster) {
         let checkout = self.agent_checkout(cluster);
         fs::create_dir_all(checkout.join("specs")).unwrap();
         let BedCluster { name, index, .. } = cluster;
-        if let Some(ca) = ca {
-            fs::write(checkout.join("specs/ca.pem"), ca).unwrap();
-        }
-        let ca = if ca.is_some() { ", ca: {file: specs/ca.pem}" } else { "" };
         let text = format!(
             "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {{name: shop}}\nspec: {{acceptForeignRoots: true}}\n---\n\
              apiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {name}}}\nspec:\n  reconciler: agent\n  \
              multicluster: {{image: \"registry.example.com/isthmus:0.1.0\", apiHost: \"127.0.{index}.30:8443\"}}\n  \
-             metadata: {{endpoint: \"https://127.0.{index}.20:8443/metadata\"{ca}}}\n  allow: {{addresses: [127.0.0.0/8]}}\n"
+             metadata: {{endpoint: \"https://127.0.{index}.20:8443/metadata\"}}\n  allow: {{addresses: [127.0.0.0/8]}}\n"
         );
         fs::write(checkout.join("specs/mesh.yaml"), text).unwrap();
         let ran = TestEnvironment::new().real_time().run_on(&checkout, &["apply"]);
@@ -47,13 +43,11 @@ impl BedMesh {
     /// Agent, api-proxy and exporter of each cluster.
     fn agents(&self) {
         for cluster in self.clusters() {
-            self.install(cluster, None);
+            self.install(cluster);
             self.run(cluster, "agent", 40);
         }
         for cluster in self.clusters() {
             self.ready(cluster, 40);
-            let ca = self.identity(cluster)["servingCA"].as_str().unwrap().to_owned();
-            self.install(cluster, Some(&ca));
             self.run(cluster, "proxy", 30);
             self.run(cluster, "exporter", 20);
         }

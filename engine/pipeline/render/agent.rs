@@ -69,7 +69,14 @@ fn cluster(cluster: &Cluster) -> Value {
     let ca = |pem: &Option<String>| pem.as_ref().map(|pem| json!({ "inline": pem }));
     put("reconciler", Some("agent".into()));
     if let Some(components) = &cluster.components {
-        put("multicluster", Some(json!({ "image": components.image, "apiHost": components.api_host })));
+        put(
+            "multicluster",
+            Some(with([
+                ("image", components.image.as_ref().map(|image| json!(image))),
+                ("apiHost", components.api_host.as_ref().map(|host| json!(host))),
+                ("tlsSecret", components.tls_secret.as_ref().map(|secret| json!(secret))),
+            ])),
+        );
     }
     put("metadata", Some(with([("endpoint", Some(text(&cluster.endpoint))), ("ca", ca(&cluster.endpoint_ca))])));
     put("pin", pin(&cluster.pin));

@@ -107,6 +107,12 @@ impl OwnKey {
         let identity = self.0.borrow().clone()?;
         PrivateKey::from_pem(&identity.authn.key.to_pem().ok()?).ok()
     }
+
+    /// The CA of the certificates that exporter and api-proxy have from it, PEM; `None`: it is not known yet.
+    pub fn authority(&self) -> Option<String> {
+        let identity = self.0.borrow().clone()?;
+        Some(identity.authn.authority.pem().to_owned())
+    }
 }
 
 async fn begin(role: Role, options: RelayOptions, every: Duration) -> Result<(Service<Relay>, OwnKey), RoleError> {
