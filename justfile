@@ -25,9 +25,9 @@ accept FILTER="":
     INSTA_UPDATE=always ISTHMUS_BED=later cargo test {{FILTER}}
     git --no-pager diff --stat -- '*.snap'
 
-# Write docs/reference/ anew from the program; without it a page that is stale fails its test.
+# Write docs/reference/ and charts/ anew from the program; without it a page that is stale fails its test.
 reference:
-    ISTHMUS_REFERENCE=write cargo test --quiet --test integration reference::
+    ISTHMUS_REFERENCE=write cargo test --quiet --test integration -- reference:: chart::
 
 # What nothing needs: items that neither the binary nor a test reaches, dependencies nobody names.
 dead-code:

@@ -27,6 +27,8 @@ use std::time::{Duration, Instant, SystemTime};
 mod agent;
 #[path = "bed/argocd.rs"]
 mod argocd;
+#[path = "bed/chart.rs"]
+mod chart;
 #[path = "bed/closed.rs"]
 mod closed;
 #[path = "bed/crowd.rs"]

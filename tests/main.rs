@@ -15,6 +15,7 @@ mod bad;
 mod browser;
 mod bundle;
 mod certificate;
+mod chart;
 mod checkout;
 mod ci_templates;
 mod codes;

@@ -106,6 +106,8 @@ const EXAMPLES: &[(&str, &[Example])] = &[
             ("engine manifests flux --repo URL --cluster east", "for the Flux in east"),
         ],
     ),
+    ("manifests agent", &[("engine manifests agent --cluster east", "for `kubectl apply --server-side --filename -`")]),
+    ("manifests helm", &[("engine manifests helm --directory isthmus", "for `helm install isthmus ./isthmus`")]),
     (
         "conformance exporter",
         &[

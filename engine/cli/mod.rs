@@ -112,7 +112,7 @@ enum Command {
         #[command(subcommand)]
         command: argocd::ArgocdCommand,
     },
-    /// Print manifests that set up Argo CD or Flux.
+    /// Print manifests that set up Argo CD, Flux or a cluster with an agent; write the Helm chart.
     Manifests {
         /// For which.
         #[command(subcommand)]

@@ -11,12 +11,10 @@ use crate::onboarding::survey::{Adoption, Installer, Survey, SurveyedCluster, Ta
 use crate::types::name::{ClusterName, MeshName, Namespace, NetworkName};
 use crate::types::object::{YamlError, to_yaml};
 use crate::types::text::visible;
-use crate::wire::names::{EXPORTER, PROXY, UUID_NAMESPACE};
+use crate::wire::names::{EXPORTER, IMAGE, PROXY, UUID_NAMESPACE};
 
 /// Longest line of a comment on a line of its own.
 const WIDTH: usize = 118;
-/// Where images of the engine are.
-const IMAGE: &str = "ghcr.io/isthmus-mesh/engine";
 
 /// What is asked of a draft.
 #[derive(Debug, Clone, Default)]

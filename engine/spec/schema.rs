@@ -15,7 +15,7 @@ use crate::types::token::Scope;
 
 const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 const LABEL: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
-const NAMESPACE_PATTERN: &str = r"^(?!.*\*\*)[a-z0-9*]([a-z0-9*-]{0,61}[a-z0-9*])?$";
+const NAMESPACE_PATTERN: &str = r"^[a-z0-9*]([a-z0-9*-]{0,61}[a-z0-9*])?$";
 const LABEL_VALUE: &str = "^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$";
 const DNS_NAME: &str = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$";
 const UUID: &str = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$";
@@ -286,7 +286,10 @@ fn share(description: &str) -> Value {
     let patterns = |default: &str, description: &str| {
         json!({
             "type": "array", "maxItems": NamespacePattern::MOST, "default": [default], "description": description,
-            "items": text(NAMESPACE_PATTERN, "a namespace, or a pattern in which * stands for any characters"),
+            "items": {
+                "type": "string", "pattern": NAMESPACE_PATTERN, "not": { "pattern": r"\*\*" },
+                "description": "a namespace, or a pattern in which * stands for any characters",
+            },
         })
     };
     let properties = json!({

@@ -2,6 +2,8 @@
 
 use crate::types::name::Namespace;
 
+/// The image of a release, without its tag.
+pub const IMAGE: &str = "ghcr.io/isthmus-mesh/engine";
 /// The metadata-exporter's Service, account and `app.kubernetes.io/name`.
 pub const EXPORTER: &str = "isthmus-exporter";
 /// The same of the api-proxy.

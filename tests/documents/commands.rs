@@ -15,6 +15,7 @@ const VALUES: &[&str] = &["east", "1m", "127.0.0.1:8080", "1", "dot", "sha256:00
 const OF_OTHERS: &[&str] = &[
     "--add",
     "--bench",
+    "--filename",
     "--force-conflicts",
     "--global",
     "--hard",
@@ -26,6 +27,7 @@ const OF_OTHERS: &[&str] = &[
     "--raw",
     "--remote-contexts",
     "--server-side",
+    "--set-file",
     "--theirs",
 ];
 

@@ -218,6 +218,7 @@ fn lacks(environment: &TestEnvironment, command: &str, format: &str) -> Option<R
         "import" => &["east.bundle"],
         "completions" => &["bash"],
         "conformance exporter" | "conformance proxy" => &["https://127.0.0.1:1"],
+        "manifests helm" => &["--directory", "nowhere"],
         "manifests flux" => &["--repo", "https://git.example.com/mesh.git"],
         role if role.starts_with("serve ") => &["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"],
         _ => &[],

@@ -117,6 +117,22 @@ fn manifests() {
     );
     checkout.edit("specs/mesh.yaml", "name: west}\nspec: {", "name: west}\nspec: {reconciler: external, ");
     page.run("a cluster of another team", &checkout, &["manifests", "flux", "--repo", REPO, "--cluster", "west"]);
+    page.run("no agent acts there", &checkout, &["manifests", "agent", "--cluster", "west"]);
+    page.run("no cluster is named", &checkout, &["manifests", "agent"]);
+    for cluster in ["east", "west"] {
+        let published = format!("https://m.{cluster}.example.com");
+        checkout.edit("specs/mesh.yaml", &format!("file://metadata/{cluster}"), &published);
+    }
+    let multicluster = format!("reconciler: agent, multicluster: {{image: {image}, apiHost: api.east.example.com}}");
+    checkout.edit("specs/mesh.yaml", "name: east}\nspec: {", &format!("name: east}}\nspec: {{{multicluster}, "));
+    // whole in charts/isthmus, which is compared with it
+    let place = checkout.path("");
+    let agent = ["-C", place.to_str().unwrap(), "manifests", "agent", "--cluster", "east"];
+    page.head("a cluster with an agent", &checkout.environment, &agent, 12);
+    let folder = checkout.path("chart");
+    let chart = ["manifests", "helm", "--directory", folder.to_str().unwrap()];
+    page.run("the chart", &checkout, &chart);
+    page.run("a folder that is not empty", &checkout, &chart);
     page.hold("manifests");
 }
 

@@ -1,24 +1,29 @@
-//! `engine manifests`: what Argo CD and Flux are installed with, as YAML on stdout.
+//! `engine manifests`: what Argo CD, Flux and agents are installed with, as YAML on stdout, and the Helm chart.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::checkout::Checkout;
 use crate::cli::global::Global;
+use crate::gitops::chart;
 use crate::gitops::manifests as gitops;
 use crate::gitops::manifests::{Destination, GitSource, Sync};
 use crate::model::mesh::{Cluster, Mesh, Reconciler};
-use crate::pipeline::Stop;
+use crate::pipeline::{Request, Stop, Until};
 use crate::report::text::Printer;
 use crate::session::command_error::{CommandError, EndsCommand};
 use crate::session::error::UnknownCluster;
 use crate::session::exit::Exit;
+use crate::session::planned::{Mode, take};
 use crate::session::session::Session;
 use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{ClusterName, InvalidName, ObjectName};
 use crate::types::object::Object;
+use crate::types::step::StepKind;
 
 /// Commands of `manifests`.
 #[derive(Debug, Subcommand)]
@@ -32,6 +37,20 @@ pub(crate) enum Manifests {
     ///
     /// With --cluster: for the Flux that runs in that cluster. Else for one Flux that reaches all clusters.
     Flux(Flux),
+    /// Print what a cluster with an agent is installed with: exporter, api-proxy, agent, rights of peers, and the agent's specs.
+    ///
+    /// For --cluster, whose reconciler is `agent`. The same objects are in rendered/, and in what the Helm chart installs.
+    Agent,
+    /// Write the Helm chart by which a cluster with an agent is installed without a checkout.
+    Helm(Helm),
+}
+
+/// Arguments of `manifests helm`.
+#[derive(Debug, Args)]
+pub(crate) struct Helm {
+    /// Directory for the chart, which must be empty or absent.
+    #[arg(long = "directory", value_name = "DIR")]
+    pub(crate) chart: PathBuf,
 }
 
 /// Where the checkout lies, as Argo CD or Flux sees it.
@@ -115,6 +134,8 @@ pub(crate) fn run(arguments: &Global, manifests: &Manifests, printer: &Printer) 
     let (objects, notes) = match manifests {
         Manifests::Argocd(argocd) => for_argocd(arguments, argocd, printer)?,
         Manifests::Flux(flux) => for_flux(arguments, flux, printer)?,
+        Manifests::Agent => (of_agent(arguments, printer)?, Vec::new()),
+        Manifests::Helm(helm) => return write_chart(&helm.chart, printer),
     };
     let texts: Result<Vec<String>, _> = objects.iter().map(Object::to_yaml).collect();
     printer.out(&texts.map_err(Stop::Yaml)?.join("---\n"));
@@ -201,6 +222,46 @@ fn for_flux(arguments: &Global, flux: &Flux, printer: &Printer) -> Result<Manife
     Ok((objects, Vec::new()))
 }
 
+/// The objects of a cluster with an agent, but for those of its links.
+fn of_agent(arguments: &Global, printer: &Printer) -> Result<Vec<Object>, CommandError> {
+    let only = arguments.cluster.as_ref().ok_or(ManifestsError::NoCluster)?;
+    let checkout = Checkout::open(&arguments.directory)?;
+    let session = Session::open(&checkout, Some(only), printer, true)?;
+    let reconciler = session.program.mesh.clusters.get(only).map(|cluster| cluster.reconciler);
+    if reconciler != Some(Reconciler::Agent) {
+        return Err(ManifestsError::NotAnAgents { cluster: only.clone() }.into());
+    }
+    let request = Request { only: Some(only.clone()), ..Request::default() };
+    let run = take(&session, &request, Mode::Locked, Until::Rendered, printer)?;
+    let mut objects = Vec::new();
+    for rendered in run.rendered.values().flat_map(|cluster| &cluster.objects) {
+        if rendered.steps.iter().all(|step| step.kind != StepKind::RenderSecret) {
+            objects.push(rendered.object().map_err(Stop::Yaml)?.into_owned());
+        }
+    }
+    Ok(objects)
+}
+
+/// Writes the chart to a folder that is empty or absent.
+fn write_chart(folder: &Path, printer: &Printer) -> Result<Exit, CommandError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| ManifestsError::Write { path, source }
+    };
+    fs::create_dir_all(folder).map_err(failed(folder))?;
+    if fs::read_dir(folder).map_err(failed(folder))?.next().is_some() {
+        return Err(ManifestsError::NotEmpty { folder: folder.to_owned() }.into());
+    }
+    for (path, text) in chart::chart()? {
+        let path = folder.join(path);
+        path.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed(&path))?;
+        fs::write(&path, text).map_err(failed(&path))?;
+    }
+    printer
+        .status(&format!("wrote the chart to {}; its README.md says how a cluster is joined by it", folder.display()));
+    Ok(Exit::Done)
+}
+
 /// The clusters that are rendered here, or the one that was named.
 fn destinations<'a>(
     mesh: &'a Mesh,
@@ -281,6 +342,25 @@ pub(crate) enum ManifestsError {
     },
     /// Another checkout renders the cluster.
     External,
+    /// No cluster was named.
+    NoCluster,
+    /// No agent acts in the cluster.
+    NotAnAgents {
+        /// Which.
+        cluster: ClusterName,
+    },
+    /// A folder that is not empty.
+    NotEmpty {
+        /// Which.
+        folder: PathBuf,
+    },
+    /// A file of the chart was not written.
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// No URL.
     Repository,
     /// A URL with a password.
@@ -326,6 +406,19 @@ impl Explain for ManifestsError {
                 Code::NotForCluster,
                 "nothing is rendered here: each cluster that is asked for is `external`, and its own team's checkout renders it",
             ),
+            Self::NoCluster => invalid("expected --cluster NAME, of a cluster with an agent; found none"),
+            Self::NotAnAgents { cluster } => Explanation::new(
+                Code::NotForCluster,
+                format!("expected a cluster with `reconciler: agent`, found another reconciler of `{cluster}`"),
+            )
+            .hint("`engine apply` writes the objects of all others to rendered/"),
+            Self::NotEmpty { folder } => Explanation::new(
+                Code::AlreadyExists,
+                format!("--directory {}: expected an empty or absent directory, found files in it", folder.display()),
+            ),
+            Self::Write { path, source } => {
+                Explanation::new(Code::SystemFailed, format!("cannot write {}: {source}", path.display()))
+            }
             Self::Repository => invalid("--repo: expected the URL of a repository"),
             Self::Password => invalid("--repo: expected no password, which manifests would not keep secret")
                 .hint("give it to the GitOps tool"),
@@ -343,13 +436,16 @@ impl Explain for ManifestsError {
 impl EndsCommand for ManifestsError {
     fn exit(&self) -> Exit {
         match self {
-            Self::External => Exit::Refused,
+            Self::External | Self::NotAnAgents { .. } => Exit::Refused,
+            Self::Write { .. } => Exit::Machine,
             Self::Image
             | Self::ImageOfDirectory
             | Self::NothingWanted
             | Self::DestinationForm
             | Self::DestinationUnnamed { .. }
             | Self::DestinationTwice { .. }
+            | Self::NoCluster
+            | Self::NotEmpty { .. }
             | Self::Repository
             | Self::Password
             | Self::NotForFlux

@@ -97,6 +97,11 @@ impl Templates {
         Self { overrides: BTreeMap::new() }
     }
 
+    /// The texts of the templates that are compiled in, by relative name.
+    pub fn texts() -> impl Iterator<Item = (&'static str, &'static str)> {
+        BUILTIN.into_iter()
+    }
+
     /// The templates that are compiled in, with the overrides of a checkout. Files other than `*.yaml` are left alone.
     pub fn load(files: &[SourceFile]) -> Result<Self, Diagnostics> {
         let mut templates = Self::builtin();
