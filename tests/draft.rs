@@ -124,7 +124,8 @@ proptest! {
         let names: BTreeSet<_> = named.iter().map(|one| one.name.value.clone()).collect();
         prop_assert_eq!(names.len(), named.len(), "two clusters of one name");
         let (found, _) = adoptions(&named);
-        let options = Options { mesh: None, accept_foreign_roots, adoptions: if adopt { found } else { Vec::new() } };
+        let adoptions = if adopt { found } else { Vec::new() };
+        let options = Options { accept_foreign_roots, adoptions, ..Options::default() };
         let draft = draft(&named, &options).unwrap();
         prop_assert_eq!(draft.files.len(), named.len() + 1);
         let asked: BTreeMap<(String, usize), &str> =

@@ -11,12 +11,12 @@ use crate::hostile_peer::{EVIL, stays_in_its_place};
 use crate::support::environment::{Ran, TestEnvironment};
 use crate::support::kube::Kube;
 
-const EAST_ROOT: &str = include_str!("../fixtures/real/east/root-cert.pem");
-const WEST_ROOT: &str = include_str!("../fixtures/real/west/root-cert.pem");
-const EAST: &str = "4a0283e9-7b05-4319-b3a1-22adee3e5bfb";
-const WEST: &str = "9b1fd2aa-4a1c-4f7e-8a53-0d6f5f1b7c02";
+pub(crate) const EAST_ROOT: &str = include_str!("../fixtures/real/east/root-cert.pem");
+pub(crate) const WEST_ROOT: &str = include_str!("../fixtures/real/west/root-cert.pem");
+pub(crate) const EAST: &str = "4a0283e9-7b05-4319-b3a1-22adee3e5bfb";
+pub(crate) const WEST: &str = "9b1fd2aa-4a1c-4f7e-8a53-0d6f5f1b7c02";
 /// What must be nowhere: neither printed nor written.
-const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.c2VjcmV0LW9mLWEtcmVtb3RlLWNsdXN0ZXI";
+pub(crate) const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.c2VjcmV0LW9mLWEtcmVtb3RlLWNsdXN0ZXI";
 const CA_KEY: &str = "LS0tLS1CRUdJTiBFQyBQUklWQVRFIEtFWS0tLS0tCnNlY3JldA==";
 
 /// Clusters, the kubeconfig that leads to them, and an empty checkout.
@@ -39,6 +39,11 @@ impl InitWorld {
         let kube = self.runtime.block_on(Kube::start());
         self.contexts.push((context.to_owned(), format!("http://{}", kube.address)));
         kube
+    }
+
+    /// A cluster of which the kubeconfig knows nothing.
+    pub(crate) fn unlisted(&self) -> Kube {
+        self.runtime.block_on(Kube::start())
     }
 
     /// The server of a context.
@@ -66,7 +71,7 @@ impl InitWorld {
             items.collect::<Vec<_>>()
         };
         let config = json!({
-            "apiVersion": "v1", "kind": "Config",
+            "apiVersion": "v1", "kind": "Config", "current-context": self.contexts.first().map(|one| one.0.as_str()),
             "clusters": all("cluster", &|(_, server)| json!({ "server": server })),
             "users": all("user", &|_| json!({ "token": TOKEN })),
             "contexts": all("context", &|(name, _)| json!({ "cluster": name, "user": name })),

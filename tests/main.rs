@@ -33,6 +33,7 @@ mod git;
 mod hostile_peer;
 mod hostile_pull_request;
 mod init;
+mod inventory;
 mod invite;
 mod kill;
 mod kubeconfig;

@@ -67,6 +67,7 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         &[
             ("engine init", "all contexts of the kubeconfig"),
             ("engine init --context east --context west", "these two"),
+            ("engine init --from argocd --context hub", "the clusters that Argo CD in this one knows"),
         ],
     ),
     (

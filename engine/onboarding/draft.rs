@@ -24,6 +24,8 @@ pub struct Options {
     pub accept_foreign_roots: bool,
     /// Remote secrets that ours are to take over.
     pub adoptions: Vec<Adoption>,
+    /// The clusters were listed by an inventory: kubectl knows no contexts of them.
+    pub are_listed: bool,
 }
 
 /// A line that someone has to fill in.
@@ -261,6 +263,11 @@ fn mesh_page(
 fn cluster_page(cluster: &SurveyedCluster, all: &[SurveyedCluster], options: &Options) -> Result<DraftPage, YamlError> {
     let SurveyedCluster { name, cluster_id, survey } = cluster;
     let mut page = DraftPage::at(&cluster_path(&name.value));
+    let kubectl = if options.are_listed {
+        "kubectl".to_owned()
+    } else {
+        format!("kubectl --context {}", quoted(&plain(&survey.context)))
+    };
     page.comment(0, &format!("{}: context `{}`, {}", name.value, survey.context, survey.server));
     page.line(0, "apiVersion: isthmus.dev/v1alpha1");
     page.line(0, "kind: Cluster");
@@ -292,7 +299,7 @@ fn cluster_page(cluster: &SurveyedCluster, all: &[SurveyedCluster], options: &Op
         );
         page.line(1, "reconciler: rendered");
         page.gap();
-        contact(&mut page, name.value.as_str(), survey)?;
+        contact(&mut page, name.value.as_str(), survey, &kubectl)?;
     }
     page.gap();
     pins(&mut page, survey)?;
@@ -304,7 +311,7 @@ fn cluster_page(cluster: &SurveyedCluster, all: &[SurveyedCluster], options: &Op
         page.comment(1, &format!("clusterID: not found: {reason}"));
     }
     if !deckhouse {
-        network(&mut page, cluster, all)?;
+        network(&mut page, cluster, all, &kubectl)?;
     }
     if let Some(domain) = &survey.trust_domain {
         page.field(1, "trustDomain", domain.value.as_str(), &format!("trustDomain of {}", domain.from))?;
@@ -333,7 +340,7 @@ fn cluster_page(cluster: &SurveyedCluster, all: &[SurveyedCluster], options: &Op
 }
 
 /// What is deployed, and where it is reached.
-fn contact(page: &mut DraftPage, name: &str, survey: &Survey) -> Result<(), YamlError> {
+fn contact(page: &mut DraftPage, name: &str, survey: &Survey, kubectl: &str) -> Result<(), YamlError> {
     let (namespace, installed) = (&survey.namespace, &survey.installed);
     page.comment(1, "What is deployed into the cluster: exporter, api-proxy and relay.");
     page.line(1, "multicluster:");
@@ -378,8 +385,7 @@ fn contact(page: &mut DraftPage, name: &str, survey: &Survey) -> Result<(), Yaml
         page.line(
             2,
             &format!(
-                "#   kubectl --context {} -n {namespace} get configmap {} -o jsonpath='{{.data.identity\\.json}}' | jq -r .servingCA > {name}-ca.pem",
-                quoted(&plain(&survey.context)),
+                "#   {kubectl} -n {namespace} get configmap {} -o jsonpath='{{.data.identity\\.json}}' | jq -r .servingCA > {name}-ca.pem",
                 crate::wire::identity::IDENTITY
             ),
         );
@@ -436,7 +442,12 @@ fn pins(page: &mut DraftPage, survey: &Survey) -> Result<(), YamlError> {
     Ok(())
 }
 
-fn network(page: &mut DraftPage, cluster: &SurveyedCluster, all: &[SurveyedCluster]) -> Result<(), YamlError> {
+fn network(
+    page: &mut DraftPage,
+    cluster: &SurveyedCluster,
+    all: &[SurveyedCluster],
+    kubectl: &str,
+) -> Result<(), YamlError> {
     let survey = &cluster.survey;
     let namespace = &survey.namespace;
     let shared = |network: &NetworkName| {
@@ -452,9 +463,9 @@ fn network(page: &mut DraftPage, cluster: &SurveyedCluster, all: &[SurveyedClust
         }
     } else {
         page.comment(1, "network: not found; set it here, or label Istio's namespace with it:");
-        let (context, name) = (quoted(&plain(&survey.context)), &cluster.name.value);
+        let name = &cluster.name.value;
         let label = format!("topology.istio.io/network=network-{name}");
-        page.line(1, &format!("#   kubectl --context {context} label namespace {namespace} {label}"));
+        page.line(1, &format!("#   {kubectl} label namespace {namespace} {label}"));
         page.line(1, &format!("# network: network-{name}"));
     }
     let services = survey.gateway_services.join(", ");

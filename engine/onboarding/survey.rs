@@ -13,6 +13,7 @@ use crate::istio::gateways::FoundGateways;
 use crate::istio::installed::{ClusterIdError, ROOT_CA};
 use crate::istio::mesh_config::MeshConfigError;
 use crate::model::layout::secret_name;
+use crate::onboarding::inventory::InventoryFault;
 use crate::types::address::ApiHost;
 use crate::types::certificate::{CertificateError, RootCertificate};
 use crate::types::explanation::{Code, Explain, Explanation};
@@ -58,6 +59,9 @@ pub enum Unreachable {
     /// The context of its kubeconfig leads nowhere.
     #[error(transparent)]
     Kubeconfig(#[from] KubeconfigFault),
+    /// The object that lists it leads nowhere.
+    #[error(transparent)]
+    Inventory(#[from] InventoryFault),
     /// Its credential plugin gave nothing.
     #[error(transparent)]
     Plugin(#[from] PluginFault),

@@ -2,9 +2,9 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
@@ -14,6 +14,7 @@ use crate::cluster::kubeconfig::{EntryKind, Hidden, KubeconfigFault};
 use crate::istio::installed::ISTIOD;
 use crate::model::layout::{SPECS, rendered_folder, secret_file};
 use crate::onboarding::draft::{Options, SCHEMA_PATH, SpecDraft, draft, quoted};
+use crate::onboarding::inventory::{Inventory, Providers, ProvidersFault};
 use crate::onboarding::kubeconfig::Contexts;
 use crate::onboarding::survey::{
     Adoption, Stranger, Survey, Surveyed, SurveyedCluster, Takeover, Unreachable, adoptions, name_all,
@@ -26,10 +27,12 @@ use crate::session::command_error::{CommandError, EndsCommand};
 use crate::session::exit::Exit;
 use crate::session::facts;
 use crate::types::explanation::{Code, Explain, Explanation};
-use crate::types::name::{ClusterName, MeshName};
+use crate::types::name::{ClusterName, MeshName, ObjectName};
 use crate::types::object::parse;
 use crate::types::object::{ADOPT_ANNOTATION, Object};
 
+/// Where Argo CD is by default.
+const ARGOCD_NAMESPACE: &str = "argocd";
 /// Clusters that are surveyed at a time: so many that those that do not answer hold up no other.
 const AT_ONCE: usize = 512;
 /// What git is to leave alone, and how it treats what the engine writes.
@@ -47,9 +50,22 @@ const GIT_FILES: [(&str, &str); 2] = [
 /// Arguments of `init`.
 #[derive(Debug, Args)]
 pub(crate) struct Init {
-    /// A context of the kubeconfig; repeat it for more. Without one, all contexts are read.
+    /// A context of the kubeconfig; repeat it for more. Without one, all contexts are read. With --from it is that of the cluster
+    /// with the objects; without one, the current context.
     #[arg(long, value_name = "NAME")]
     pub(crate) context: Vec<String>,
+    /// What lists the clusters.
+    #[arg(long, value_enum, default_value_t = ListedBy::Contexts)]
+    pub(crate) from: ListedBy,
+    /// Namespace of the objects that list the clusters: without it, all for `clusterprofiles`, and `argocd` for `argocd`.
+    #[arg(long, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<ObjectName>,
+    /// JSON file with the plugin of each access provider, as cluster-inventory-api defines it; only with `--from clusterprofiles`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) providers: Option<PathBuf>,
+    /// A command that a Secret may name as its credential plugin, which then runs on this machine; only with `--from argocd`.
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) allow_plugin: Vec<String>,
     /// The kubeconfig; without it, $KUBECONFIG or ~/.kube/config.
     #[arg(long, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
@@ -62,6 +78,18 @@ pub(crate) struct Init {
     /// Take over remote secrets that were made by hand, and print what to do in which order.
     #[arg(long)]
     pub(crate) adopt: bool,
+}
+
+/// What lists the clusters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ListedBy {
+    /// The contexts of the kubeconfig.
+    Contexts,
+    /// `ClusterProfile` objects (cluster-inventory-api, v1alpha1).
+    #[value(name = "clusterprofiles")]
+    ClusterProfiles,
+    /// The cluster Secrets of Argo CD.
+    Argocd,
 }
 
 /// What was seen through all contexts.
@@ -82,13 +110,15 @@ pub(crate) fn run(arguments: &Global, init: &Init, printer: &Printer) -> Result<
     let checkout = Checkout::open(&arguments.directory)?;
     let guard = checkout.lock()?;
     in_the_way(&checkout, init)?;
-    let contexts = Contexts::read(init.kubeconfig.as_deref()).map_err(InitError::Kubeconfig)?;
-    let seen = survey(&contexts, &chosen(&contexts, init)?, printer)?;
+    let inventory = inventory(init)?;
+    let contexts = contexts(init, inventory.as_ref())?;
+    let seen = survey(&contexts, &chosen(&contexts, init, inventory.as_ref())?, printer)?;
     let (secrets, strangers) = adoptions(&seen.clusters);
     let options = Options {
         mesh: init.mesh.clone(),
         accept_foreign_roots: init.accept_foreign_roots,
         adoptions: if init.adopt { secrets.clone() } else { Vec::new() },
+        are_listed: inventory.is_some(),
     };
     let draft = draft(&seen.clusters, &options).map_err(Stop::Yaml)?;
     let written = !seen.clusters.is_empty();
@@ -129,10 +159,13 @@ pub(crate) fn run(arguments: &Global, init: &Init, printer: &Printer) -> Result<
         }
     }
     for (context, reason) in &seen.unreachable {
-        printer.error(&format!(
-            "cannot read the cluster of context `{}`: {reason}; `kubectl --context` with its name shows the same",
-            context.escape_debug()
-        ));
+        let context = context.escape_debug();
+        printer.error(&match inventory {
+            None => format!(
+                "cannot read the cluster of context `{context}`: {reason}; `kubectl --context` with its name shows the same"
+            ),
+            Some(_) => format!("cannot read the cluster that is listed as `{context}`: {reason}"),
+        });
     }
     if !written {
         printer.error(if seen.unreachable.is_empty() {
@@ -159,19 +192,78 @@ fn in_the_way(checkout: &Checkout, init: &Init) -> Result<(), CommandError> {
     Err(InitError::SpecsThere { paths: there, adopt: init.adopt }.into())
 }
 
-fn chosen(contexts: &Contexts, init: &Init) -> Result<Vec<String>, InitError> {
-    let names = contexts.names();
-    if init.context.is_empty() {
-        if names.is_empty() {
-            return Err(InitError::NoContext);
+/// The inventory that is to be read; flags that it has no use for are refused.
+fn inventory(init: &Init) -> Result<Option<Inventory>, InitError> {
+    let Init { from, namespace, providers, allow_plugin, .. } = init;
+    let idle = |flag: &'static str, needs: &'static str| Err(InitError::Idle { flag, needs });
+    match from {
+        ListedBy::Contexts if namespace.is_some() => {
+            return idle("--namespace", "--from clusterprofiles or --from argocd");
         }
-        return Ok(names);
+        ListedBy::Contexts | ListedBy::Argocd if providers.is_some() => {
+            return idle("--providers", "--from clusterprofiles");
+        }
+        ListedBy::Contexts | ListedBy::ClusterProfiles if !allow_plugin.is_empty() => {
+            return idle("--allow-plugin", "--from argocd");
+        }
+        ListedBy::ClusterProfiles | ListedBy::Argocd if init.adopt => return Err(InitError::AdoptListed),
+        ListedBy::ClusterProfiles | ListedBy::Argocd if init.context.len() > 1 => return Err(InitError::TwoHubs),
+        ListedBy::Contexts | ListedBy::ClusterProfiles | ListedBy::Argocd => {}
     }
+    let namespace = namespace.as_ref().map(ToString::to_string);
+    Ok(match from {
+        ListedBy::Contexts => None,
+        ListedBy::ClusterProfiles => {
+            let path = providers.as_deref().ok_or(InitError::NoProviders)?;
+            Some(Inventory::ClusterProfiles { namespace, providers: read_providers(path)? })
+        }
+        ListedBy::Argocd => Some(Inventory::Argocd {
+            namespace: namespace.unwrap_or_else(|| ARGOCD_NAMESPACE.to_owned()),
+            plugins: allow_plugin.iter().cloned().collect(),
+        }),
+    })
+}
+
+fn read_providers(path: &Path) -> Result<Providers, InitError> {
+    let failed = |source| InitError::ProvidersUnread { path: path.to_owned(), source };
+    let bytes = std::fs::read(path).map_err(failed)?;
+    let folder = std::path::absolute(path).map_err(failed)?;
+    let providers = Providers::parse(&bytes, folder.parent().unwrap_or(Path::new("/")));
+    providers.map_err(|source| InitError::ProvidersForm { path: path.to_owned(), source })
+}
+
+/// The contexts of the kubeconfig, or those of the clusters that are listed in the cluster of one of them.
+fn contexts(init: &Init, inventory: Option<&Inventory>) -> Result<Contexts, CommandError> {
+    let contexts = Contexts::read(init.kubeconfig.as_deref()).map_err(InitError::Kubeconfig)?;
+    known(&contexts, init)?;
+    let Some(inventory) = inventory else { return Ok(contexts) };
+    let runtime = facts::runtime()?;
+    let listed = runtime.block_on(contexts.listed(init.context.first().map(String::as_str), inventory));
+    // a name that is still looked up is not waited for
+    runtime.shutdown_background();
+    Ok(listed.map_err(|source| InitError::Unlisted { objects: inventory.name(), source: source.into() })?)
+}
+
+/// The contexts that are named are there.
+fn known(contexts: &Contexts, init: &Init) -> Result<(), InitError> {
+    let names = contexts.names();
     for wanted in &init.context {
         if !names.contains(wanted) {
             let near = crate::types::diagnostic::did_you_mean(wanted, names.iter().map(String::as_str));
             return Err(InitError::UnknownContext { name: wanted.clone(), near: near.map(str::to_owned) });
         }
+    }
+    Ok(())
+}
+
+fn chosen(contexts: &Contexts, init: &Init, inventory: Option<&Inventory>) -> Result<Vec<String>, InitError> {
+    if init.context.is_empty() || inventory.is_some() {
+        let names = contexts.names();
+        return match inventory {
+            _ if !names.is_empty() => Ok(names),
+            Some(inventory) => Err(InitError::NothingListed { objects: inventory.name() }),
+            None => Err(InitError::NoContext),
+        };
     }
     let mut wanted = init.context.clone();
     wanted.sort();
@@ -481,6 +573,45 @@ pub(crate) enum InitError {
     },
     /// The kubeconfig leads nowhere.
     NoContext,
+    /// A flag that does nothing without another.
+    Idle {
+        /// It.
+        flag: &'static str,
+        /// The other.
+        needs: &'static str,
+    },
+    /// Remote secrets are to be taken over by contexts that kubectl does not know.
+    AdoptListed,
+    /// Two clusters that hold an inventory.
+    TwoHubs,
+    /// No file of plugins.
+    NoProviders,
+    /// The file of plugins was not read.
+    ProvidersUnread {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file of plugins is none.
+    ProvidersForm {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ProvidersFault,
+    },
+    /// The objects that list clusters were not read.
+    Unlisted {
+        /// What they are called.
+        objects: &'static str,
+        /// Why.
+        source: Box<Unreachable>,
+    },
+    /// There are no such objects.
+    NothingListed {
+        /// What they are called.
+        objects: &'static str,
+    },
     /// The kubeconfig has no such context.
     UnknownContext {
         /// Its name.
@@ -508,6 +639,37 @@ impl Explain for InitError {
             }
             Self::NoContext => Explanation::new(Code::KubeconfigUnusable, "the kubeconfig has no context")
                 .hint("name another with --kubeconfig"),
+            Self::Idle { flag, needs } => {
+                Explanation::new(Code::InvalidArguments, format!("{flag} has no effect without {needs}; leave it out"))
+            }
+            Self::AdoptListed => Explanation::new(
+                Code::InvalidArguments,
+                "--adopt cannot be used with --from: it prints commands with contexts of the kubeconfig",
+            )
+            .hint("give the clusters contexts, and name these with --context"),
+            Self::TwoHubs => Explanation::new(
+                Code::InvalidArguments,
+                "--context: expected one, of the cluster that holds the objects, found several",
+            ),
+            Self::NoProviders => Explanation::new(
+                Code::InvalidArguments,
+                "--from clusterprofiles: expected --providers FILE, with the plugin of each access provider; found none",
+            )
+            .hint("docs/onboarding.md has an example"),
+            Self::ProvidersUnread { path, source } => {
+                Explanation::new(Code::KubeconfigUnusable, format!("--providers: cannot read {}: {source}", path.display()))
+            }
+            Self::ProvidersForm { path, source } => {
+                Explanation::new(Code::KubeconfigUnusable, format!("--providers: {}: {source}", path.display()))
+            }
+            Self::Unlisted { objects, source } => {
+                Explanation::new(Code::KubeconfigUnusable, format!("cannot list each {objects}: {source}"))
+                    .hint("--context names the cluster that holds them")
+            }
+            Self::NothingListed { objects } => {
+                Explanation::new(Code::KubeconfigUnusable, format!("expected a {objects}, found none"))
+                    .hint("--context names the cluster that holds them, --namespace where they are")
+            }
             Self::UnknownContext { name, near } => {
                 let message = format!("--context: the kubeconfig has no context `{}`", name.escape_debug());
                 let hint = near.as_ref().map(|near| format!("did you mean `{near}`?"));
@@ -520,9 +682,17 @@ impl Explain for InitError {
 impl EndsCommand for InitError {
     fn exit(&self) -> Exit {
         match self {
-            Self::Kubeconfig(_) => Exit::Machine,
+            Self::Kubeconfig(_) | Self::ProvidersUnread { .. } | Self::ProvidersForm { .. } | Self::Unlisted { .. } => {
+                Exit::Machine
+            }
             Self::SpecsThere { .. } => Exit::Refused,
-            Self::NoContext | Self::UnknownContext { .. } => Exit::Usage,
+            Self::NoContext
+            | Self::NothingListed { .. }
+            | Self::Idle { .. }
+            | Self::AdoptListed
+            | Self::TwoHubs
+            | Self::NoProviders
+            | Self::UnknownContext { .. } => Exit::Usage,
         }
     }
 }
