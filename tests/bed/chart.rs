@@ -68,9 +68,10 @@ fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/isthmus")
 }
 
-/// helm, with a home of its own.
+/// helm, or the binary of the bed that `$ISTHMUS_TESTBED_HELM` names, with a home of its own.
 fn helm(bin: &Path, home: &Path) -> Command {
-    let mut helm = Command::new(bin.join("helm"));
+    let name = std::env::var("ISTHMUS_TESTBED_HELM");
+    let mut helm = Command::new(bin.join(name.as_deref().unwrap_or("helm")));
     for (variable, folder) in [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")]
     {
         helm.env(variable, home.join("helm").join(folder));

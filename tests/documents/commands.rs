@@ -26,6 +26,7 @@ const OF_OTHERS: &[&str] = &[
     "--prune",
     "--raw",
     "--remote-contexts",
+    "--reuse-values",
     "--server-side",
     "--set-file",
     "--theirs",
