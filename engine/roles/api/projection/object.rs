@@ -43,20 +43,18 @@ impl PeerVisibility<'_> {
 
     /// What is shown of a field of this shape, whatever an object says there.
     fn set(&self, shape: Shape) -> Option<&str> {
-        match shape {
-            Shape::Network => self.network,
-            Shape::Created => self.created,
-            _ => None,
+        if shape == Shape::Network {
+            self.network
+        } else if shape == Shape::Created {
+            self.created
+        } else {
+            None
         }
     }
 
     /// Whether what an object says there is shown.
     fn takes(self, shape: Shape) -> bool {
-        match shape {
-            Shape::Network => self.keeps_network,
-            Shape::Created => self.created.is_none(),
-            _ => true,
-        }
+        (shape != Shape::Network || self.keeps_network) && (shape != Shape::Created || self.created.is_none())
     }
 }
 
@@ -285,10 +283,8 @@ impl Projected<'_> {
             }
             seen |= 1 << at;
             write_name(self.out, &mut begun, field.name);
-            let shape = match field.shape {
-                Shape::Network | Shape::Created => Shape::Value,
-                shape => shape,
-            };
+            let is_text = matches!(field.shape, Shape::Network | Shape::Created);
+            let shape = if is_text { Shape::Value } else { field.shape };
             shown &= self.value(scan, shape)?;
         }
         for (_, field) in fields.iter().enumerate().filter(|(at, _)| seen >> at & 1 == 0) {
