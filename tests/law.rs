@@ -163,7 +163,7 @@ mod step {
     use isthmus::model::lock::{Lock, Stage};
     use isthmus::model::mesh::{EvidenceRule, Mesh, MeshConfigTarget, Reconciler};
     use isthmus::model::needs::{Condition, NeedRow};
-    use isthmus::pipeline::law::{Breach, BreachKind, LockRecord, ShownEvidence, Unseen, Used, step};
+    use isthmus::pipeline::law::{Breach, BreachKind, LockRecord, SeenInRun, ShownEvidence, Unseen, Used, step};
     use isthmus::pipeline::{Input, Program};
     use isthmus::spec::SourceFile;
     use isthmus::types::address::Endpoint;
@@ -184,6 +184,8 @@ mod step {
         before: Lock,
         after: Lock,
         shown: BTreeMap<ClusterName, Option<Evidence>>,
+        refusing: BTreeSet<ClusterName>,
+        now: Timestamp,
     }
 
     fn name(name: &str) -> ClusterName {
@@ -207,7 +209,8 @@ mod step {
             cluster.istio.prepared = false;
         }
         let shown = mesh.clusters.keys().map(|name| (name.clone(), Some(evidence(&lock, name)))).collect();
-        JoinedPair { mesh, before: lock.clone(), after: lock, shown }
+        let (refusing, now) = (BTreeSet::new(), Timestamp::EPOCH);
+        JoinedPair { mesh, before: lock.clone(), after: lock, shown, refusing, now }
     }
 
     /// All is live, and everything is read.
@@ -311,7 +314,10 @@ mod step {
             let seen = shown_all
                 .iter()
                 .map(|(name, uuid, evidence)| (name, ShownEvidence { uuid, evidence: evidence.as_ref() }));
-            let found = step(&self.mesh, &self.before, &self.after, &seen.collect(), Timestamp::EPOCH);
+            let uuid_of = |name: &ClusterName| &self.before.clusters[name].public.cluster_uuid;
+            let refusing = self.refusing.iter().map(|name| (name, uuid_of(name))).collect();
+            let seen = SeenInRun { shown: seen.collect(), refusing };
+            let found = step(&self.mesh, &self.before, &self.after, &seen, self.now);
             found.into_iter().map(|Breach { kind, .. }| kind).collect()
         }
 
@@ -574,6 +580,46 @@ mod step {
         let mut pair = JoinedPair::closes(Stage::LeavingTrust, None);
         pair.of("west").routes = unknown();
         assert_eq!(pair.breaches(), still(Used::Route));
+    }
+
+    /// One that no longer admits whoever asks has no link with it, if it is seen that its relay does not ask either.
+    #[test]
+    fn a_refusal_ends_the_last_stage_when_nothing_is_asked_any_more() {
+        let refused = |at: i64| {
+            let mut pair = JoinedPair::closes(Stage::LeavingTrust, None);
+            pair.mesh.clusters.get_mut(&name("west")).unwrap().reconciler = Reconciler::External;
+            pair.shown.remove(&name("west"));
+            pair.refusing.insert(name("west"));
+            let cluster_uuid = west(&mut pair.before).public.cluster_uuid.clone();
+            let used = CredentialUse { cluster_uuid, key_id: "one".parse().unwrap(), last_used: Some(at) };
+            pair.of("east").credentials = Reported::Seen(vec![used]);
+            pair.now = Timestamp::from_seconds(1000);
+            pair
+        };
+        let still = BTreeSet::from([BreachKind::StillUsed(Used::Route)]);
+        assert_eq!(refused(820).breaches(), BTreeSet::new());
+        assert_eq!(refused(821).breaches(), still, "its relay asked less than three minutes ago");
+        for mutation in [
+            |pair: &mut JoinedPair| pair.refusing.clear(),
+            |pair: &mut JoinedPair| pair.of("east").credentials = unknown(),
+            |pair: &mut JoinedPair| drop(pair.shown.remove(&name("east"))),
+            |pair: &mut JoinedPair| pair.mesh.clusters.get_mut("west").unwrap().reconciler = Reconciler::Rendered,
+            // another cluster refuses than the one that the links were made with
+            |pair: &mut JoinedPair| {
+                pair.refusing = [name("east")].into();
+            },
+        ] {
+            let mut pair = refused(0);
+            mutation(&mut pair);
+            assert_eq!(pair.breaches(), still);
+        }
+        // in the stage before, it is not seen yet that its istiod reads no more
+        let mut early = JoinedPair::closes(Stage::Leaving, Some(Stage::LeavingTrust));
+        early.mesh.clusters.get_mut(&name("west")).unwrap().reconciler = Reconciler::External;
+        early.shown.remove(&name("west"));
+        early.refusing.insert(name("west"));
+        early.of("east").credentials = Reported::Seen(Vec::new());
+        assert_eq!(early.breaches(), BTreeSet::from([BreachKind::StillUsed(Used::Secret)]));
     }
 
     fn west(lock: &mut Lock) -> &mut isthmus::model::lock::LockedCluster {

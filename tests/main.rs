@@ -44,6 +44,7 @@ mod next_steps;
 mod observe;
 mod outputs;
 mod overrides;
+mod parting;
 mod picture;
 mod policy;
 mod policy_file;

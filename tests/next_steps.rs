@@ -145,6 +145,8 @@ fn waits() -> Vec<LinkWait> {
         LinkWait::Sync { cluster: cluster(), synced: 3, wanted: 4 },
         LinkWait::Settle { reader: cluster(), until: Timestamp::EPOCH },
         LinkWait::OtherDirection { reader: west(), peer: cluster() },
+        LinkWait::PeerLeaves { peer: west() },
+        LinkWait::Quiet { reader: west(), peer: cluster(), until: Timestamp::EPOCH },
         LinkWait::PeerReads { peer: west(), reader: cluster(), until: None },
         LinkWait::PeerReads { peer: west(), reader: cluster(), until: Some(Timestamp::EPOCH) },
     ];
@@ -180,6 +182,8 @@ fn waits() -> Vec<LinkWait> {
             | LinkWait::MaybeThere { .. }
             | LinkWait::Sync { .. }
             | LinkWait::Settle { .. }
+            | LinkWait::PeerLeaves { .. }
+            | LinkWait::Quiet { .. }
             | LinkWait::PeerReads { .. }
             | LinkWait::OtherDirection { .. } => {}
         }

@@ -23,6 +23,7 @@ fn peer(namespaces: &[&str]) -> PeerEntry {
         revisions: vec![],
         user: None,
         max_token_lifetime: None,
+        leaving: None,
     }
 }
 

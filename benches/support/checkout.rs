@@ -42,6 +42,7 @@ pub(crate) fn checkout(folder: &Path, count: usize) {
             api_ca: Some(api_ca.clone()),
             evidence: None,
             peers_seen: Vec::new(),
+            leaving: std::collections::BTreeSet::new(),
         };
         let metadata = folder.join("metadata").join(&name);
         std::fs::create_dir_all(metadata.join("public")).unwrap();

@@ -255,6 +255,7 @@ impl SimulatedCluster {
             api_ca: Some(self.serving.pem.clone()),
             evidence: self.shows_evidence.then(|| self.evidence(fleet)),
             peers_seen: Vec::new(),
+            leaving: BTreeSet::new(),
         }
     }
 

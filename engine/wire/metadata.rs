@@ -219,6 +219,8 @@ pub struct PrivateDocument {
     pub evidence: Option<Evidence>,
     /// What its relay read of its peers, as [`PeerSeen`](crate::wire::seen::PeerSeen) is published; shown to its own engine alone.
     pub peers_seen: Vec<Value>,
+    /// UUIDs of readers of the document whose links with the cluster leave, by its own spec.
+    pub leaving: BTreeSet<ClusterUuid>,
 }
 
 /// A piece of evidence, or why the exporter could not learn it.
@@ -393,6 +395,8 @@ struct WirePrivate {
     evidence: Option<Value>,
     #[serde(rename = "peersSeen", default, skip_serializing_if = "Option::is_none")]
     peers_seen: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    leaving: Option<Value>,
 }
 
 fn field_error(field: &'static str) -> impl Fn(FieldFault) -> MetadataError {
@@ -410,8 +414,8 @@ fn parsed<T: std::str::FromStr<Err = InvalidName>>(
 }
 
 /// A list as it is published.
-fn values<T: Serialize>(list: &[T]) -> Vec<Value> {
-    list.iter().filter_map(|element| serde_json::to_value(element).ok()).collect()
+fn values<'a, T: Serialize + 'a>(list: impl IntoIterator<Item = &'a T>) -> Vec<Value> {
+    list.into_iter().filter_map(|element| serde_json::to_value(element).ok()).collect()
 }
 
 fn short_field(field: &'static str, text: Option<String>) -> Result<Option<String>, MetadataError> {
@@ -441,6 +445,12 @@ fn understood(value: Option<Value>) -> Vec<Gateway> {
     };
     let gateways: BTreeSet<Gateway> = list.into_iter().filter_map(|one| serde_json::from_value(one).ok()).collect();
     gateways.into_iter().collect()
+}
+
+/// The UUIDs of a list; what is none says nothing.
+fn uuids(value: Option<Value>) -> BTreeSet<ClusterUuid> {
+    let Some(Value::Array(list)) = value else { return BTreeSet::new() };
+    list.into_iter().filter_map(|one| serde_json::from_value(one).ok()).collect()
 }
 
 /// The blocks of this label of a PEM text without what is between them; as it was, where nothing does. `None` where there
@@ -630,7 +640,7 @@ impl PrivateDocument {
 
     /// The same from JSON that was parsed strictly.
     pub fn from_value(value: Value, stated: StatedByReader<'_>) -> Result<Reading<Self>, MetadataError> {
-        const FIELDS: [&str; 8] = [
+        const FIELDS: [&str; 9] = [
             "ingressGateways",
             "ambientGateways",
             "apiHost",
@@ -639,6 +649,7 @@ impl PrivateDocument {
             "apiCA",
             "evidence",
             "peersSeen",
+            "leaving",
         ];
         let wire: WirePrivate = wire(value, &FIELDS)?;
         let gateways = wire.ingress_gateways.map(|list| elements::<Gateway>("ingressGateways", list, MAX_GATEWAYS));
@@ -671,6 +682,7 @@ impl PrivateDocument {
                 Some(Value::Array(seen)) => seen,
                 _ => Vec::new(),
             },
+            leaving: uuids(wire.leaving),
         }))
     }
 
@@ -685,6 +697,7 @@ impl PrivateDocument {
             api_ca: self.api_ca.clone(),
             evidence: self.evidence.as_ref().map(Evidence::to_value),
             peers_seen: (!self.peers_seen.is_empty()).then(|| Value::Array(self.peers_seen.clone())),
+            leaving: (!self.leaving.is_empty()).then(|| values(&self.leaving).into()),
         };
         serde_json::to_string_pretty(&wire).unwrap_or_default()
     }

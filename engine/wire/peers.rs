@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::types::cause::Cause;
 use crate::types::json::{JsonError, parse_strict};
 use crate::types::key::{KeyId, PublicKey};
-use crate::types::name::{ClusterName, ClusterUuid, Digest, Namespace, NetworkName, Revision};
+use crate::types::name::{ClusterId, ClusterName, ClusterUuid, Digest, Namespace, NetworkName, Revision};
 use crate::types::time::optional_seconds;
 use crate::types::token::{MAX_DECKHOUSE_API_LIFETIME, Scope};
 use crate::wire::metadata::AuthnKey;
@@ -89,6 +89,17 @@ pub struct PeerEntry {
     /// Longest lifetime of its `api` tokens, in whole seconds, where it is not the usual one: Deckhouse signs for 366 days.
     #[serde(default, with = "optional_seconds", skip_serializing_if = "Option::is_none")]
     pub max_token_lifetime: Option<Duration>,
+    /// Its links with the cluster leave. Written for peers of other teams and of agents, which see it by this alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaving: Option<LeavingPeer>,
+}
+
+/// What the exporter knows of a peer whose links leave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeavingPeer {
+    /// The cluster ID by which evidence names it: no route does any more.
+    #[serde(rename = "clusterID")]
+    pub cluster_id: ClusterId,
 }
 
 impl PeerEntry {

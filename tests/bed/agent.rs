@@ -16,6 +16,8 @@ use super::{one_at_a_time, succeed};
 
 /// From the creation of the second object to the first answer in both directions.
 const TARGET: Duration = Duration::from_secs(30);
+/// How long two may take to part: whoever is done last waits until it was not asked for three minutes.
+const PARTING: Duration = Duration::from_mins(6);
 
 impl BedMesh {
     fn agent_checkout(&self, cluster: BedCluster) -> PathBuf {
@@ -354,8 +356,8 @@ fn a_changed_identity_waits(mesh: &BedMesh) {
     });
 }
 
-/// Both objects are deleted: secrets, networks and routes go as soon as they are seen unused. Neither side sees the end of the other's
-/// parting, so each is then said to be gone for good, and nothing is left.
+/// Both objects are deleted: secrets, networks and routes go as soon as they are seen unused, then trust and admission, and in the end
+/// the objects.
 fn part(mesh: &BedMesh) {
     let (east, west) = (mesh.cluster("east"), mesh.cluster("west"));
     let loads = [Load::start(east, east, 20), Load::start(west, west, 20)];
@@ -364,47 +366,44 @@ fn part(mesh: &BedMesh) {
     eprintln!("bed: east parts: {}", secret["message"]);
     succeed(mesh.kubectl(west).args(["delete", "istiomulticlusters", "east", "--wait=false"]));
     let begun = Instant::now();
-    for (cluster, peer) in [(east, "west"), (west, "east")] {
-        mesh.condition(cluster, peer, "ControlPlaneSynced", "False", Some("NotRead"));
-        mesh.until(&format!("the route of {} to be gone", cluster.name), || {
-            let get = [
-                "get",
-                "configmaps",
-                "isthmus-routes",
-                "--namespace=istio-system",
-                "--ignore-not-found",
-                "--output=name",
-            ];
-            let left = succeed(mesh.kubectl(cluster).args(get));
-            if left.trim().is_empty() { Ok(()) } else { Err(left) }
-        });
+    for cluster in [east, west] {
+        mesh.within(PARTING, &format!("the object of {} to be gone", cluster.name), || no_object(mesh, cluster));
+        eprintln!("bed: {} had parted {:?} after both objects were deleted", cluster.name, begun.elapsed());
     }
-    eprintln!("bed: both had no secret and no route after {:?}", begun.elapsed());
-    for (cluster, peer) in [(east, "west"), (west, "east")] {
-        let lost = ["patch", "istiomulticlusters", peer, "--type=merge", "--patch={\"spec\":{\"state\":\"lost\"}}"];
-        succeed(mesh.kubectl(cluster).args(lost));
-        mesh.until(&format!("the object of {} to be gone", cluster.name), || {
-            let mut get = mesh.kubectl(cluster);
-            get.args(["get", "istiomulticlusters", "--output=jsonpath={.items[*].status.conditions}"]);
-            let left = succeed(&mut get);
-            if left.trim().is_empty() { Ok(()) } else { Err(left) }
-        });
-    }
-    eprintln!("bed: both objects were gone after {:?}", begun.elapsed());
     mesh.synced(false);
     for load in loads {
         load.none_is_lost("both part, and each cluster asks itself");
     }
-    for cluster in mesh.clusters() {
-        let secrets = succeed(mesh.kubectl(cluster).args([
-            "get",
-            "secrets",
-            "--namespace=istio-system",
-            "--selector=istio/multiCluster=true",
-            "--output=name",
-        ]));
-        assert_eq!(secrets.trim(), "");
-        let mesh_config = mesh.object(cluster, "configmap", "isthmus-mesh");
-        assert!(!mesh_config["data"]["mesh"].as_str().unwrap().contains("BEGIN CERTIFICATE"), "{mesh_config:#}");
+    for cluster in [east, west] {
+        has_no_links(mesh, cluster);
     }
+}
+
+fn no_object(mesh: &BedMesh, cluster: BedCluster) -> Result<(), String> {
+    let mut get = mesh.kubectl(cluster);
+    get.args(["get", "istiomulticlusters", "--output=jsonpath={.items[*].status.conditions}"]);
+    let left = succeed(&mut get);
+    if left.trim().is_empty() { Ok(()) } else { Err(left) }
+}
+
+/// No secret, route, network, root CA or entry of any peer is left.
+fn has_no_links(mesh: &BedMesh, cluster: BedCluster) {
+    let mut list = mesh.kubectl(cluster);
+    list.args(["get", "secrets,configmaps,gateways.networking.istio.io", "--namespace=istio-system", "--output=name"]);
+    let list = succeed(&mut list);
+    for gone in ["secret/istio-remote-secret-", "configmap/isthmus-routes", "isthmus-cross-network"] {
+        assert!(!list.contains(gone), "{gone} in {}: {list}", cluster.name);
+    }
+    let text = |map: &str, key: &str| {
+        let map = mesh.object(cluster, "configmap", map);
+        map["data"][key].as_str().unwrap_or_default().to_owned()
+    };
+    let config = text("isthmus-mesh", "mesh") + &text("isthmus-mesh", "meshNetworks");
+    assert!(!config.contains("BEGIN CERTIFICATE") && !config.contains("gateways"), "{config}");
+    let peers: Value = serde_json::from_str(&text("isthmus-peers", "peers.json")).unwrap();
+    assert_eq!(peers["peers"], json!([]));
+    let lock = mesh.object(cluster, "configmap", "isthmus-lock");
+    let files: Vec<&String> =
+        lock["data"].as_object().unwrap().keys().filter(|key| key.starts_with("clusters.")).collect();
+    assert_eq!(files, [&format!("clusters.{}.yaml", cluster.name)]);
 }

@@ -485,8 +485,13 @@ impl BedMesh {
         });
     }
 
-    pub(super) fn until(&self, what: &str, mut holds: impl FnMut() -> Result<(), String>) {
-        let until = Instant::now() + PATIENCE;
+    pub(super) fn until(&self, what: &str, holds: impl FnMut() -> Result<(), String>) {
+        self.within(PATIENCE, what, holds);
+    }
+
+    /// The same for what takes longer.
+    pub(super) fn within(&self, patience: Duration, what: &str, mut holds: impl FnMut() -> Result<(), String>) {
+        let until = Instant::now() + patience;
         while let Err(why) = holds() {
             if Instant::now() > until {
                 for cluster in self.clusters() {
@@ -497,7 +502,7 @@ impl BedMesh {
                         eprintln!("bed: {role} of {} said at last: {last:#?}", cluster.name);
                     }
                 }
-                panic!("waited {PATIENCE:?} for {what}: {why}");
+                panic!("waited {patience:?} for {what}: {why}");
             }
             thread::sleep(Duration::from_millis(50));
         }

@@ -84,6 +84,7 @@ fn entry(deck: &Deckhouse, max_token_lifetime: Option<Duration>) -> PeerEntry {
         revisions: vec!["v1x25".parse().unwrap()],
         user: None,
         max_token_lifetime,
+        leaving: None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use isthmus::model::lock::Stage;
-use isthmus::pipeline::law::{ShownEvidence, step};
+use isthmus::pipeline::law::{SeenInRun, ShownEvidence, step};
 use isthmus::pipeline::observe::{Observation, Observed, PrivateReading};
 use isthmus::pipeline::{FactSource, Input, Program, Request, Until};
 use isthmus::types::key::PrivateKey;
@@ -71,7 +71,13 @@ fn two_deckhouses_join_each_other_however_they_are_declared() {
                     let uuid = &locked.public.cluster_uuid;
                     (cluster, ShownEvidence { uuid, evidence: None })
                 });
-                let breaches = step(&program.mesh, &program.lock, &after, &seen.collect(), NOW);
+                let breaches = step(
+                    &program.mesh,
+                    &program.lock,
+                    &after,
+                    &SeenInRun { shown: seen.collect(), ..SeenInRun::default() },
+                    NOW,
+                );
                 assert!(breaches.is_empty(), "{one:?} {other:?}: {breaches:?}");
                 let files = after.to_files().unwrap();
                 lock = files.into_iter().map(|(path, text)| (path, text.into_bytes())).collect();

@@ -250,6 +250,15 @@ async fn a_collection_that_began_before_a_change_does_not_claim_the_newer_serial
     );
     world.until("the next look", |world| seen(world).is_some_and(|shown| shown.serial == Reported::Seen(8))).await;
     assert_eq!(names(&collected(&world).unwrap()), ["west-2"]);
+    // once the route is gone, the entry of a peer whose links leave says how evidence names it
+    let peer =
+        json!({"name": "west", "clusterUUID": super::sources::WEST, "keys": [], "leaving": {"clusterID": "west-2"}});
+    let peers = json!({"version": 1, "serial": 9, "peers": [peer]});
+    world.kube.put("configmaps", config_map("isthmus-peers", &json!({"peers.json": peers.to_string()})));
+    world.kube.delete("configmaps", NS, "isthmus-routes");
+    world.until("no route", |world| seen(world).is_some_and(|shown| shown.serial == Reported::Seen(9))).await;
+    let last = collected(&world).unwrap();
+    assert_eq!(names(&last), ["west-2"]);
     // without the file there is no serial to claim: absence proves nothing
     world.kube.delete("configmaps", NS, "isthmus-peers");
     world.until("no peers", |world| seen(world).is_some_and(|shown| shown.serial == Reported::Seen(0))).await;

@@ -24,7 +24,7 @@ use isthmus::wire::metadata::{
     AuthnKey, CredentialUse, Evidence, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Read, ReadState,
     Reading, Reported, RouteState, StandardMeshConfig,
 };
-use isthmus::wire::peers::{OwnKeys, PEERS_VERSION, PeerEntry, PeersFile};
+use isthmus::wire::peers::{LeavingPeer, OwnKeys, PEERS_VERSION, PeerEntry, PeersFile};
 use isthmus::wire::seen::{PeerSeen, SeenDocument};
 use rstest::rstest;
 
@@ -67,6 +67,7 @@ fn peer(name: &str, id: &str, keys: Vec<AuthnKey>) -> PeerEntry {
         revisions: vec![],
         user: None,
         max_token_lifetime: None,
+        leaving: None,
     }
 }
 
@@ -448,4 +449,21 @@ fn a_reader_that_evidence_cannot_name_learns_nothing_rather_than_nothing_live() 
     published.evidence = Gathered::Nothing;
     let response = private_as(&published, WEST_KEY, WEST, None);
     assert!(!String::from_utf8_lossy(response.body()).contains("evidence"));
+}
+
+#[test]
+fn a_peer_whose_links_leave_is_shown_that_and_no_other_is() {
+    let mut published = published();
+    let peers = &mut published.peers.as_mut().unwrap().peers;
+    peers[2].leaving = Some(LeavingPeer { cluster_id: "west".parse().unwrap() });
+    let leaving = |seed, sub: &str, kid| {
+        let response = private_as(&published, seed, sub, kid);
+        let Reading::Complete(document) = PrivateDocument::parse(response.body()).unwrap() else { panic!() };
+        document.leaving
+    };
+    assert_eq!(leaving(WEST_KEY, WEST, None), [uuid(WEST)].into());
+    // one that reads for two of them is shown of which
+    assert_eq!(leaving(THEIR_ENGINE, SOUTH, Some("theirs")), [uuid(WEST)].into());
+    assert!(leaving(NORTH_KEY, NORTH, None).is_empty());
+    assert!(leaving(ENGINE, &own(), Some("ci")).is_empty());
 }

@@ -420,6 +420,7 @@ impl FleetCluster {
             api_ca: Some(root(self.name, 1000).pem.clone()),
             evidence: (self.trouble != Some(ClusterTrouble::NoEvidence)).then(|| self.evidence(fleet)),
             peers_seen: Vec::new(),
+            leaving: BTreeSet::new(),
         })
     }
 

@@ -317,6 +317,7 @@ impl Candidate {
         self.judge_private(cluster, &entry.public, (known_private, &new));
         self.assessment.private = DocumentState::Current;
         self.assessment.evidence = evidence_state(cluster, document);
+        self.assessment.leaving.clone_from(&document.leaving);
         if let EvidenceState::Published(evidence) = &self.assessment.evidence
             && let Some(standard) = evidence.mesh_config.seen()
         {

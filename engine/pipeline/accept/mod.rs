@@ -31,7 +31,7 @@ use crate::pipeline::accept::candidate::{
 };
 use crate::pipeline::accept::clashes::refuse_clashes;
 use crate::pipeline::accept::warnings::ending_roots;
-use crate::pipeline::observe::{Observation, Observed, PrivateReading};
+use crate::pipeline::observe::{Failure, Observation, Observed, PrivateReading};
 use crate::types::name::{ClusterName, Digest};
 use crate::types::time::Timestamp;
 
@@ -86,9 +86,20 @@ fn farewell(cluster: &Cluster, known: Option<&LockedCluster>, observation: &Obse
     if itself {
         assessment.public = DocumentState::Current;
         assessment.read_by = observation.read_by.clone();
-        if let PrivateReading::Read(document) = &observation.private {
-            assessment.private = DocumentState::Current;
-            assessment.evidence = evidence_state(cluster, document);
+        match &observation.private {
+            PrivateReading::Read(document) => {
+                assessment.private = DocumentState::Current;
+                assessment.evidence = evidence_state(cluster, document);
+                assessment.leaving.clone_from(&document.leaving);
+            }
+            // what it says by that decides how the last stage ends
+            PrivateReading::Failed(failure @ Failure::Unauthorized { .. }) => {
+                assessment.evidence = EvidenceState::Unseen(UnseenReason::PrivateDocument(failure.clone()));
+            }
+            PrivateReading::Failed(_)
+            | PrivateReading::NoKey(_)
+            | PrivateReading::HeldBack
+            | PrivateReading::NotAsked => {}
         }
     }
     assessment

@@ -9,7 +9,7 @@ use crate::model::read_by::ReadBy;
 use crate::model::trust::TrustChange;
 use crate::types::diagnostic::Diagnostic;
 use crate::types::explanation::{Code, Explanation};
-use crate::types::name::{ClusterId, ClusterName};
+use crate::types::name::{ClusterId, ClusterName, ClusterUuid};
 use crate::wire::metadata::Evidence;
 
 /// What a run learned of each cluster.
@@ -36,6 +36,8 @@ pub struct Assessment {
     pub rebuilt: bool,
     /// Who read its documents.
     pub read_by: ReadBy,
+    /// Clusters whose links with it leave, as it states to them.
+    pub leaving: BTreeSet<ClusterUuid>,
 }
 
 /// How a document fared.
@@ -99,13 +101,13 @@ impl Assessment {
             evidence: EvidenceState::Unseen(reason),
             rebuilt: false,
             read_by: ReadBy::default(),
+            leaving: BTreeSet::new(),
         }
     }
 
     /// All of it set aside for one reason.
     pub(crate) fn set_aside(state: &DocumentState) -> Self {
-        let evidence = EvidenceState::Unseen(UnseenReason::HeldBack);
-        Self { public: state.clone(), private: state.clone(), evidence, rebuilt: false, read_by: ReadBy::default() }
+        Self { public: state.clone(), private: state.clone(), ..Self::silent(UnseenReason::HeldBack) }
     }
 
     /// Whether the cluster's links must keep their stage.

@@ -67,7 +67,7 @@ impl Links<'_> {
     }
 
     /// All that the spec no longer wants counts, also what keeps its stage in this run: a failing cluster must not make a removal
-    /// look small. What leaves already was counted when it began to.
+    /// look small. What leaves already was counted when it began to; what the other side declares is no deletion of ours.
     fn closing(&self) -> Closing {
         let explained = |name: &ClusterName| {
             self.mesh.clusters.get(name).is_some_and(|cluster| cluster.state.is_going()) || self.is_gone(name)
@@ -76,9 +76,10 @@ impl Links<'_> {
         for (reader, links) in &self.accepted.lock.links {
             for (peer, _) in links.iter().filter(|(_, link)| link.stage == Stage::Joined) {
                 closing.all += 1;
-                let goes = !self.mesh.links(reader, peer) || self.begins_anew(reader) || self.begins_anew(peer);
-                if goes && !explained(reader) && !explained(peer) {
-                    closing.going.insert(Link::new(reader, peer));
+                let link = Link::new(reader, peer);
+                let goes = !self.wants(&link);
+                if goes && !explained(reader) && !explained(peer) && !self.peer_leaves(&link) {
+                    closing.going.insert(link);
                 } else if !goes {
                     closing.staying.insert(reader.clone());
                 }

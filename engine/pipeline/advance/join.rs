@@ -4,7 +4,7 @@ use crate::model::link::Link;
 use crate::model::lock::Stage;
 use crate::model::mesh::State;
 use crate::model::needs::NeedRow;
-use crate::pipeline::accept::{Assessment, hides_our_roots};
+use crate::pipeline::accept::{Assessment, DocumentState, hides_our_roots};
 use crate::pipeline::advance::gate::{BackLink, End, Gate};
 use crate::pipeline::advance::joined_with;
 use crate::pipeline::advance::links::Links;
@@ -30,6 +30,12 @@ impl<'a> Links<'a> {
                     continue;
                 }
                 if self.begins_anew(reader) || self.begins_anew(&peer.name) {
+                    continue;
+                }
+                if self.peer_leaves(&link) {
+                    if stage.is_none() {
+                        self.wait(&link, vec![LinkWait::PeerLeaves { peer: peer.name.clone() }]);
+                    }
                     continue;
                 }
                 match stage {
@@ -87,7 +93,11 @@ impl<'a> Links<'a> {
 
     fn try_to_join(&mut self, link: &Link) {
         if !self.renders_secret(&link.reader) {
-            self.set(link, Stage::Joined, Vec::new());
+            // whoever does not admit an agent's cluster has no link with it
+            let is_read = self.assessment(&link.reader).is_some_and(|one| one.private == DocumentState::Current);
+            if is_read || !self.mesh.inside {
+                self.set(link, Stage::Joined, Vec::new());
+            }
             return;
         }
         let Some((reader, peer)) = self.end(link).zip(self.end(&link.back())) else { return };

@@ -10,16 +10,19 @@ use crate::model::known::KnownCluster;
 use crate::model::link::Link;
 use crate::model::lock::{LockedLink, Stage};
 use crate::model::mesh::{EvidenceField, Reconciler, State};
-use crate::pipeline::accept::Assessment;
+use crate::pipeline::accept::{Assessment, UnseenReason};
 use crate::pipeline::advance::gate::seen;
 use crate::pipeline::advance::links::{Links, Move};
 use crate::pipeline::advance::reasons::{LinkWait, Unproven, Withdrawn};
+use crate::pipeline::observe::Failure;
 use crate::types::name::ClusterName;
 use crate::types::time::Timestamp;
 use crate::wire::metadata::Evidence;
 
 /// How long no one asks an api-proxy before it counts as read no more: watches end and begin again within half an hour.
 const QUIET: Duration = Duration::from_mins(35);
+/// The same of a relay: it tries each of its routes every half minute, and evidence is at most two minutes old.
+const RELAY_QUIET: Duration = Duration::from_mins(3);
 
 impl Links<'_> {
     /// Links that no one wants, and those that have to begin anew.
@@ -28,8 +31,8 @@ impl Links<'_> {
         let links = accepted.lock.links.iter().flat_map(|(reader, links)| links.iter().map(move |link| (reader, link)));
         for (reader, (peer, LockedLink { stage, .. })) in links {
             let begins_anew = self.begins_anew(reader) || self.begins_anew(peer);
-            let wanted = self.mesh.links(reader, peer) && !begins_anew;
             let link = Link::new(reader, peer);
+            let wanted = self.wants(&link);
             let is_kept = link.ends().into_iter().any(|end| self.keeps_stages(end));
             let is_set_aside = self.is_set_aside(&link);
             if begins_anew && (!is_kept || is_set_aside) && self.never_opened(&link, is_set_aside) {
@@ -37,6 +40,13 @@ impl Links<'_> {
                 continue;
             }
             if wanted || self.keeps_stages(reader) || self.keeps_stages(peer) {
+                continue;
+            }
+            if let Some(refused) = self.begun_in_vain(&link) {
+                match refused {
+                    Ok(()) => self.remove(&link, *stage),
+                    Err(reason) => self.wait(&link, vec![reason]),
+                }
                 continue;
             }
             match stage {
@@ -182,6 +192,40 @@ impl Links<'_> {
         }
     }
 
+    /// Whether a pair may go that was begun here alone: neither direction opened since, and the other side refuses. `None`: it is not
+    /// such a pair.
+    fn begun_in_vain(&self, link: &Link) -> Option<Result<(), LinkWait>> {
+        let back = link.back();
+        let is_begun = |Link { reader, peer }: &Link| {
+            let locked = self.accepted.lock.link(reader, peer);
+            locked.is_some_and(|link| link.stage == Stage::Joining && !link.has_opened())
+        };
+        if !is_begun(link) || !is_begun(&back) {
+            return None;
+        }
+        self.refused(link).or_else(|| self.refused(&back))
+    }
+
+    /// What it means that another team's reader, of which it is known that it reads the peer no more, or never did, refuses to show its
+    /// route: it has no link with the peer, since whoever has one admits the other. So it is over once its relay is not heard of
+    /// either. `None`: it does not refuse, or no one can tell whether its relay asks.
+    fn refused(&self, link: &Link) -> Option<Result<(), LinkWait>> {
+        let Link { reader, peer } = link;
+        self.mesh.clusters.get(reader).filter(|cluster| cluster.reconciler == Reconciler::External)?;
+        let Err(UnseenReason::PrivateDocument(Failure::Unauthorized { status: 401, .. })) = self.showing(reader) else {
+            return None;
+        };
+        self.assessment(reader).filter(|assessment| assessment.may_be_asked())?;
+        let used = seen(&self.showing(peer).ok()??.credentials).ok()?;
+        let uuid = self.known(reader)?.uuid();
+        let used = used.iter().find(|used| used.cluster_uuid == *uuid);
+        let until = used.and_then(|used| used.last_used).map(|last| Timestamp::from_seconds(last) + RELAY_QUIET);
+        match until.filter(|until| self.now < *until) {
+            None => Some(Ok(())),
+            Some(until) => Some(Err(LinkWait::Quiet { reader: reader.clone(), peer: peer.clone(), until })),
+        }
+    }
+
     /// Whether the peer's api-proxy was asked with a key of the reader a short while ago.
     fn still_asks(&self, link: &Link) -> bool {
         let Some(reader) = self.known(&link.reader) else { return false };
@@ -223,7 +267,9 @@ impl Links<'_> {
             let gone = self.seen_gone(direction, Withdrawn::Route, |evidence, peer| {
                 seen(&evidence.routes).map(|routes| routes.iter().all(|route| route.cluster_id != peer.cluster_id()))
             });
-            if let Err(reason) = gone {
+            if let Err(reason) = gone
+                && let Err(reason) = self.refused(direction).unwrap_or(Err(reason))
+            {
                 self.stay(link, reason);
                 return;
             }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::known::KnownCluster;
 use crate::model::link::Link;
 use crate::model::lock::{Edit, Lock, LockedLink, Stage};
-use crate::model::mesh::{Mesh, Reconciler};
-use crate::pipeline::accept::{Accepted, Assessment, EvidenceState, UnseenReason};
+use crate::model::mesh::{Cluster, Mesh, Reconciler};
+use crate::pipeline::accept::{Accepted, Assessment, DocumentState, EvidenceState, UnseenReason};
 use crate::pipeline::advance::reasons::{AdvanceRefusal, LinkWait, Unproven};
 use crate::types::name::ClusterName;
 use crate::types::step::{StepId, StepKind};
@@ -74,6 +74,30 @@ impl<'a> Links<'a> {
     /// Whether the links of a cluster have to leave although the specs want them.
     pub(super) fn begins_anew(&self, name: &ClusterName) -> bool {
         self.is_rebuilt(name) || self.lost.contains(name) || self.renamed.contains(name)
+    }
+
+    /// Whether the specs want a link, and nothing makes it leave all the same.
+    pub(super) fn wants(&self, link: &Link) -> bool {
+        let Link { reader, peer } = link;
+        let begins_anew = self.begins_anew(reader) || self.begins_anew(peer);
+        self.mesh.links(reader, peer) && !begins_anew && !self.peer_leaves(link)
+    }
+
+    /// Whether the other side takes the link away, as it states to the own cluster of an agent. Until it shows something else, or
+    /// the link is gone, it does.
+    pub(super) fn peer_leaves(&self, link: &Link) -> bool {
+        let is_own = |name: &&ClusterName| self.mesh.clusters.get(*name).is_some_and(Cluster::is_ours);
+        let (own, other) = match link.ends() {
+            [own, other] if self.mesh.inside && is_own(&own) => (own, other),
+            [other, own] if self.mesh.inside => (own, other),
+            _ => return false,
+        };
+        let (Some(known), Some(assessment)) = (self.known(own), self.assessment(other)) else { return false };
+        if assessment.private == DocumentState::Current {
+            return assessment.leaving.contains(known.uuid());
+        }
+        let locked = |link: &Link| self.accepted.lock.link(&link.reader, &link.peer);
+        locked(link).is_some_and(|link| link.stage.is_leaving())
     }
 
     /// Whether the cluster that a link was made with is no more: what it read, and what was read of it, is closed.

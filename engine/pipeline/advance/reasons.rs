@@ -129,6 +129,15 @@ pub enum LinkWait {
         /// How long it is waited for; `None`: its own link is not joined yet.
         until: Option<Timestamp>,
     },
+    /// A peer that takes its links with the own cluster away.
+    PeerLeaves { peer: ClusterName },
+    /// The relay of a reader that no longer admits the peer, to be silent at the peer's api-proxy.
+    Quiet {
+        reader: ClusterName,
+        peer: ClusterName,
+        /// When it has been for long enough.
+        until: Timestamp,
+    },
     /// The other direction of the pair, which still reads.
     OtherDirection {
         /// Who reads in it.
@@ -206,6 +215,15 @@ fn reads_first(peer: &ClusterName, reader: &ClusterName, until: Option<Timestamp
     ))
 }
 
+/// What is waited for of a reader that no longer admits the peer; it reads on after "waits for".
+fn still_heard(reader: &ClusterName, peer: &ClusterName, until: Timestamp) -> Explanation {
+    let message = format!(
+        "{until}: `{reader}` no longer admits `{peer}`, and its relay asked `{peer}` less than three minutes before"
+    );
+    let hint = format!("if `{reader}` is to stay joined, declare `{peer}` there again");
+    Explanation::new(Code::Settling, message).hint(hint)
+}
+
 impl LinkWait {
     /// What the reason is called by machines.
     pub fn code(&self) -> Code {
@@ -230,8 +248,9 @@ impl LinkWait {
             Self::StillThere { .. } => Code::WithdrawnObjectStillThere,
             Self::MaybeThere { .. } => Code::WithdrawnObjectUnknown,
             Self::Sync { .. } => Code::NotSynced,
-            Self::Settle { .. } => Code::Settling,
+            Self::Settle { .. } | Self::Quiet { .. } => Code::Settling,
             Self::OtherDirection { .. } => Code::OtherDirectionStillThere,
+            Self::PeerLeaves { .. } => Code::LinksStillLeaving,
             Self::PeerReads { .. } => Code::PeerReadsFirst,
         }
     }
@@ -330,6 +349,9 @@ impl LinkWait {
                     .hint("`settle: 0s` in its Cluster continues at once")
             }
             Self::PeerReads { peer, reader, until } => reads_first(peer, reader, *until),
+            Self::PeerLeaves { peer } => explain(format!("`{peer}` to have taken its links with this cluster away"))
+                .hint(format!("to join again, see that `{peer}` declares this cluster")),
+            Self::Quiet { reader, peer, until } => still_heard(reader, peer, *until),
             Self::OtherDirection { reader, peer } => explain(format!("`{reader}` to drop its link to `{peer}`"))
                 .hint(format!("step render-secret/{reader}/{peer} says what that waits for")),
         }

@@ -26,7 +26,7 @@ use serde_json::Value;
 pub use self::breach::{Breach, BreachKind, LiveNeed, LockRecord, Unseen, Used};
 pub(crate) use self::folder::listed;
 use self::folder::{ClusterFolder, Secret, live, text};
-pub use self::step::{ShownByCluster, ShownEvidence, step};
+pub use self::step::{SeenInRun, ShownByCluster, ShownEvidence, step};
 pub(crate) use self::step::{seen, withhold};
 use crate::model::layout::{HELM_FILE, ISTIO_OPERATOR_FILE, SAIL_FILE, peer_of_secret, secret_file, values_file};
 use crate::model::link::Link;

@@ -1,6 +1,7 @@
 //! What a run that asks makes of the lock: which links it opens and closes, and what it saw when it did.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -10,7 +11,7 @@ use crate::model::known::KnownCluster;
 use crate::model::link::Link;
 use crate::model::lock::{JoinedWith, Lock, LockedCluster, LockedLink, Stage};
 use crate::model::mesh::{Cluster, EvidenceField, Mesh, MeshConfigTarget, Reconciler, State};
-use crate::pipeline::observe::{Observation, Observed, PrivateReading};
+use crate::pipeline::observe::{Failure, Observation, Observed, PrivateReading};
 use crate::types::address::{Endpoint, Gateway};
 use crate::types::name::{ClusterId, ClusterName, ClusterUuid, Digest};
 use crate::types::time::Timestamp;
@@ -28,8 +29,19 @@ pub struct ShownEvidence<'e> {
 /// What was seen in a run, by cluster; one whose private document was not read is not in it.
 pub type ShownByCluster<'e> = BTreeMap<&'e ClusterName, ShownEvidence<'e>>;
 
+/// What a run learned from those that it asked.
+#[derive(Debug, Clone, Default)]
+pub struct SeenInRun<'e> {
+    pub shown: ShownByCluster<'e>,
+    /// Clusters that answered, with their UUIDs, and that no longer admit whoever asked.
+    pub refusing: BTreeMap<&'e ClusterName, &'e ClusterUuid>,
+}
+
+/// How long a relay is not heard of that has no route: each is tried every 30 s, and what is shown is at most 2 minutes old.
+const RELAY_IS_SILENT: Duration = Duration::from_mins(3);
+
 /// What of the step from one lock to the next breaks the law.
-pub fn step(mesh: &Mesh, before: &Lock, after: &Lock, seen: &ShownByCluster<'_>, now: Timestamp) -> Vec<Breach> {
+pub fn step(mesh: &Mesh, before: &Lock, after: &Lock, seen: &SeenInRun<'_>, now: Timestamp) -> Vec<Breach> {
     let step = JudgedStep { mesh, before, after, seen, now };
     let mut breaches = Vec::new();
     let links = before
@@ -71,7 +83,7 @@ struct JudgedStep<'a> {
     mesh: &'a Mesh,
     before: &'a Lock,
     after: &'a Lock,
-    seen: &'a ShownByCluster<'a>,
+    seen: &'a SeenInRun<'a>,
     now: Timestamp,
 }
 
@@ -165,7 +177,7 @@ impl<'a> JudgedStep<'a> {
 
     fn published_of(&self, lock: &Lock, cluster: &Cluster) -> Option<&ShownEvidence<'_>> {
         let known = &lock.clusters.get(&cluster.name)?.public.cluster_uuid;
-        self.seen.get(&cluster.name).filter(|published| published.uuid == known)
+        self.seen.shown.get(&cluster.name).filter(|published| published.uuid == known)
     }
 
     fn sight<'e, T>(
@@ -304,6 +316,9 @@ impl<'a> JudgedStep<'a> {
         let Some(id) = self.id_of(&link.peer) else { return false };
         let field = if used == Used::Secret { EvidenceField::Reads } else { EvidenceField::Routes };
         let is_required = reader.evidence.requires(field);
+        if used == Used::Route && self.is_refused(link) {
+            return true;
+        }
         let Some(published) = self.published_of(self.before, reader) else {
             return !is_required && self.is_settled(reader, before);
         };
@@ -322,6 +337,22 @@ impl<'a> JudgedStep<'a> {
                 !is_required && self.is_settled(reader, before)
             }
         }
+    }
+
+    /// Another team's reader, which was seen to read the peer no more, does not admit the peer: so it has no link with it. And the
+    /// peer's api-proxy does not hear of its relay, as it would if it had.
+    fn is_refused(&self, link: &Link) -> bool {
+        let (reader, peer) = (self.mesh.clusters.get(&link.reader), self.mesh.clusters.get(&link.peer));
+        let (Some(reader), Some(peer)) = (reader, peer) else { return false };
+        let known = self.before.clusters.get(&reader.name).map(|known| &known.public.cluster_uuid);
+        let refuses = self.seen.refusing.get(&reader.name).copied().filter(|uuid| Some(*uuid) == known);
+        let shown = self.published_of(self.before, peer).and_then(|published| published.evidence);
+        let (Some(uuid), Some(Reported::Seen(used))) = (refuses, shown.map(|shown| &shown.credentials)) else {
+            return false;
+        };
+        let asked = used.iter().filter(|used| used.cluster_uuid == *uuid).filter_map(|used| used.last_used).max();
+        let is_silent = asked.is_none_or(|last| Timestamp::from_seconds(last) + RELAY_IS_SILENT <= self.now);
+        reader.reconciler == Reconciler::External && is_silent
     }
 
     fn is_settled(&self, reader: &Cluster, before: &LockedLink) -> bool {
@@ -450,7 +481,7 @@ fn roots_of(entry: &LockedCluster) -> BTreeSet<Digest> {
 }
 
 /// What was seen in a run. A folder of files shows nothing.
-pub(crate) fn seen<'e>(mesh: &Mesh, observed: &'e Observed) -> ShownByCluster<'e> {
+pub(crate) fn seen<'e>(mesh: &Mesh, observed: &'e Observed) -> SeenInRun<'e> {
     let published = |(name, observation): (&'e ClusterName, &'e Observation)| {
         let cluster = mesh.clusters.get(name)?;
         let (Ok(public), PrivateReading::Read(private)) = (&observation.public, &observation.private) else {
@@ -460,7 +491,18 @@ pub(crate) fn seen<'e>(mesh: &Mesh, observed: &'e Observed) -> ShownByCluster<'e
         let evidence = private.evidence.as_ref().filter(|_| !is_file);
         Some((name, ShownEvidence { uuid: &public.cluster_uuid, evidence }))
     };
-    observed.clusters.iter().filter_map(published).collect()
+    let refuses = |(name, observation): (&'e ClusterName, &'e Observation)| {
+        let (Ok(public), PrivateReading::Failed(Failure::Unauthorized { status: 401, .. })) =
+            (&observation.public, &observation.private)
+        else {
+            return None;
+        };
+        Some((name, &public.cluster_uuid))
+    };
+    SeenInRun {
+        shown: observed.clusters.iter().filter_map(published).collect(),
+        refusing: observed.clusters.iter().filter_map(refuses).collect(),
+    }
 }
 
 /// A cluster that shows nothing, as its spec says.

@@ -173,7 +173,8 @@ impl<'a> RenderContext<'a> {
         for (name, link) in self.lock.links_of(&cluster.name) {
             if let Some(peer) = self.peers.get(name) {
                 let (stage, may_be_live) = (link.stage, link.may_be_live());
-                links.push(ReaderLink { name, peer, stage, may_be_live, merged: link.merged });
+                let states_leaving = stage.is_leaving() && peer.known.cluster.reconciler == Reconciler::External;
+                links.push(ReaderLink { name, peer, stage, may_be_live, merged: link.merged, states_leaving });
             } else {
                 let reason = RenderWait::NotInLock { cluster: name.clone() };
                 out.waiting.push((StepId::of(StepKind::FetchCa, name), reason));

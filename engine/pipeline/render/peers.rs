@@ -21,7 +21,8 @@ use crate::types::token::{MAX_DECKHOUSE_API_LIFETIME, Scope};
 use crate::wire::metadata::AuthnKey;
 use crate::wire::names::PROXY;
 use crate::wire::peers::{
-    JOINED_LINKS, JOINED_WITH, PEERS, PEERS_FILE, PEERS_GROUP, PEERS_VERSION, PeerEntry, agent_user_of, user_of,
+    JOINED_LINKS, JOINED_WITH, LeavingPeer, PEERS, PEERS_FILE, PEERS_GROUP, PEERS_VERSION, PeerEntry, agent_user_of,
+    user_of,
 };
 use crate::wire::routes::{ROUTES, ROUTES_FILE, ROUTES_VERSION, Route, WantedMetadata};
 use crate::wire::share::Share;
@@ -50,6 +51,7 @@ fn entry(
     name: &ClusterName,
     known: &KnownCluster<'_>,
     share: &Share,
+    leaves: bool,
     inside: bool,
 ) -> Result<String, serde_json::Error> {
     let public = &known.locked.public;
@@ -69,6 +71,7 @@ fn entry(
         revisions: known.revisions().to_vec(),
         user: inside.then(|| agent_user_of(known.uuid())),
         max_token_lifetime: known.is_deckhouse().then_some(MAX_DECKHOUSE_API_LIFETIME),
+        leaving: leaves.then(|| LeavingPeer { cluster_id: known.cluster_id() }),
     })
 }
 
@@ -116,10 +119,11 @@ pub(super) fn render(reader: &ReaderView<'_>, out: &mut RenderedCluster) -> Resu
     let head = format!("{{\"version\":{PEERS_VERSION},\n{serials}{joined}{network}\"self\":{own},\n\"peers\":");
     let fragment = |link: &ReaderLink<'_>| {
         let share = reader.cluster.shares_with(link.name);
-        let make = |(name, share): &(ClusterName, Share)| {
-            Ok(Fragment::new(entry(name, &link.peer.known, share, reader.mesh.inside).map_err(internal)?))
+        let make = |(name, share, leaves): &(ClusterName, Share, bool)| {
+            let entry = entry(name, &link.peer.known, share, *leaves, reader.mesh.inside);
+            Ok(Fragment::new(entry.map_err(internal)?))
         };
-        reader.entries.get((link.name.clone(), share.clone()), make)
+        reader.entries.get((link.name.clone(), share.clone(), link.states_leaving), make)
     };
     let peers = reader.links.iter().map(fragment).collect::<Result<Vec<_>, _>>()?;
     out.objects.push(reader.config_map(PEERS, vec![step], [(PEERS_FILE, Fragment::list(head, peers))]));

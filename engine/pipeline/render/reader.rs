@@ -13,8 +13,8 @@ use crate::types::name::{ClusterId, ClusterName, MeshId, TrustDomain};
 use crate::types::step::{StepId, StepKind};
 use crate::wire::share::Share;
 
-/// Entries of `peers.json`, each made once for all clusters that share alike with its peer.
-pub(super) type PeerEntries = Memo<(ClusterName, Share), Fragment>;
+/// Entries of `peers.json`, each made once for all clusters that share alike with its peer, and that it leaves or not.
+pub(super) type PeerEntries = Memo<(ClusterName, Share, bool), Fragment>;
 
 /// A cluster as its readers see it.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub(super) struct ReaderLink<'c> {
     pub(super) may_be_live: bool,
     /// Policies of the reader take identities of the peer's trust domain for their own.
     pub(super) merged: bool,
+    /// It leaves, and the peer has to be shown that: another team's or an agent's run takes its other direction away.
+    pub(super) states_leaving: bool,
 }
 
 /// The reader whose tree is rendered.

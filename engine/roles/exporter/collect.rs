@@ -97,7 +97,7 @@ impl BegunCollection {
             credentials: asked("the api-proxy").and(&[(PROXIES, times.proxies)]),
             mesh_config: here.and(&standard),
             serial: here.and(&[(PEERS_MAP, times.peers)]),
-            relations: here.and(&standard).and(&[shared, (ROUTES_MAP, times.routes)]),
+            relations: here.and(&standard).and(&[shared, (ROUTES_MAP, times.routes), (PEERS_MAP, times.peers)]),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What is published, from what was found: each document complete, or why not. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,6 +116,7 @@ pub fn compose(facts: &ClusterFacts, options: &ExporterOptions, namespace: &Name
             api_ca: serving_ca(facts, &identity),
             evidence: None,
             peers_seen: Vec::new(),
+            leaving: BTreeSet::new(),
         })
     };
     Published {
@@ -340,7 +341,7 @@ fn made_by(bundle: &str, chain: &str) -> bool {
         .any(|ca| leaf.issuer() == ca.subject() && leaf.verify_signature(Some(ca.public_key())).is_ok())
 }
 
-/// How evidence names each peer.
+/// How evidence names each peer: by its route, and once that is gone by its entry, which stays until its links are.
 pub(super) fn relations(facts: &ClusterFacts) -> BTreeMap<ClusterUuid, Relation> {
     let routes = file(&facts.routes, ROUTES, ROUTES_FILE).ok();
     let routes = routes.and_then(|text| RoutesFile::parse(text.as_bytes()).ok()).map(|file| file.routes);
@@ -354,7 +355,10 @@ pub(super) fn relations(facts: &ClusterFacts) -> BTreeMap<ClusterUuid, Relation>
         of.and_then(|(name, _)| name.parse().ok())
     };
     let relation = |id: ClusterId| Relation { network: network(&id), cluster_id: id };
-    routes.into_iter().flatten().map(|route| (route.cluster_uuid, relation(route.cluster_id))).collect()
+    let leaving = peers(facts).map(|file| file.peers).unwrap_or_default();
+    let leaving = leaving.into_iter().filter_map(|peer| Some((peer.cluster_uuid, peer.leaving?.cluster_id)));
+    let routes = routes.into_iter().flatten().map(|route| (route.cluster_uuid, route.cluster_id));
+    leaving.chain(routes).map(|(uuid, id)| (uuid, relation(id))).collect()
 }
 
 /// Whether our ConfigMap is there, which istiod has to be told of.

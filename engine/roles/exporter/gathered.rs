@@ -31,7 +31,7 @@ pub enum Gathered {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CollectedEvidence {
     pub evidence: Evidence,
-    /// How it names each peer, as ConfigMap `isthmus-routes` and the mesh configuration told.
+    /// How it names each peer, as ConfigMaps `isthmus-routes` and `isthmus-peers` and the mesh configuration told.
     pub relations: BTreeMap<ClusterUuid, Relation>,
     /// What the relay read of peers, for the own engine.
     pub peers_seen: Vec<PeerSeen>,

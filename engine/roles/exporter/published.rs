@@ -15,8 +15,8 @@
 //! **Who sees which evidence.** The cluster's own engine (`self` keys) sees all of it. A peer sees `trusts`, which are
 //! digests of public certificates, and `prepared`; of `reads`, `routes`, `networks` and `credentials` the entries about
 //! itself; never `meshConfig`, whose text names others. Whoever signs with a key that several peers publish, an engine that
-//! reads for all of them, sees what concerns each of them. What the relay read of peers, `peersSeen`, is for the cluster's own
-//! engine alone.
+//! reads for all of them, sees what concerns each of them, and which of them are told that their links leave. What the relay read
+//! of peers, `peersSeen`, is for the cluster's own engine alone.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -203,15 +203,22 @@ fn private(published: &Published, request: &Parts, now: Moment) -> Response<Byte
         Ok(admitted) => admitted,
         Err(rejected) => return unauthorized(rejected),
     };
+    let leaving = || match &reader {
+        EvidenceReader::Own => BTreeSet::new(),
+        EvidenceReader::Peers(readers) => {
+            let leaving = readers.iter().filter(|peer| peer.leaving.is_some());
+            leaving.map(|peer| peer.cluster_uuid.clone()).collect()
+        }
+    };
     let with = |document: &PrivateDocument, evidence, peers_seen| {
-        tagged(PrivateDocument { evidence, peers_seen, ..document.clone() }.to_json(), request)
+        tagged(PrivateDocument { evidence, peers_seen, leaving: leaving(), ..document.clone() }.to_json(), request)
     };
     let mut response = match (&published.private, &published.evidence) {
         (Err(reason), _) => incomplete(reason),
         (Ok(_), Gathered::NotYet) => incomplete(DocumentError::FirstCollection),
         (Ok(document), Gathered::Nothing) => with(document, None, Vec::new()),
         (Ok(document), Gathered::Collected(collected)) => {
-            let peers_seen = match reader {
+            let peers_seen = match &reader {
                 EvidenceReader::Own => collected.peers_seen_at(now.instant),
                 EvidenceReader::Peers(_) => Vec::new(),
             };

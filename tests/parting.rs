@@ -1,0 +1,595 @@
+//! Agents that join and part in memory: each has a lock, objects and a run of its own, and sees of the others what their exporters
+//! publish. What is live is judged as istiod, relay and api-proxy would, by none of the engine's code.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use isthmus::model::lock::{Lock, Stage};
+use isthmus::model::mesh::EngineKey;
+use isthmus::model::trust::Approvals;
+use isthmus::pipeline::accept::accept;
+use isthmus::pipeline::observe::{Observation, Observed, PrivateReading};
+use isthmus::pipeline::{FactSource, Input, Program, Request, Run};
+use isthmus::simulation::cluster::{Fleet, SimulatedCluster};
+use isthmus::spec::SourceFile;
+use isthmus::types::name::ClusterUuid;
+use isthmus::types::time::Timestamp;
+use isthmus::wire::failure::Failure;
+use isthmus::wire::metadata::{CredentialUse, Evidence, PrivateDocument, PublicDocument, Read, ReadState, Reported};
+use proptest::prelude::*;
+
+use crate::support::naive::{Naive, NaiveFiles, squeeze};
+use crate::support::road;
+use crate::support::world::name;
+
+const NAMES: [&str; 3] = ["ash", "birch", "cedar"];
+/// A time at which all certificates are valid, seconds since 1970.
+const BEGIN: i64 = 1_790_000_000;
+/// Rounds without a change after which nothing will change any more: what is waited for by the clock takes six of them.
+const QUIET_ROUNDS: usize = 8;
+/// Rounds in which everything has come to rest.
+const ROUNDS: usize = 40;
+
+/// An IstioMulticluster object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PeerObject {
+    Active,
+    /// Deleted, and held by its finalizer.
+    Deleted,
+    Lost,
+}
+
+/// What an exporter collected, and by which cluster IDs evidence names its peers.
+#[derive(Debug, Clone)]
+struct Collection {
+    evidence: Evidence,
+    related: BTreeSet<&'static str>,
+}
+
+/// A cluster with its agent.
+#[derive(Debug)]
+struct AgentCluster {
+    /// `lock/` and `rendered/`.
+    checkout: NaiveFiles,
+    objects: BTreeMap<&'static str, PeerObject>,
+    /// Its objects state that peers show nothing.
+    expects_nothing: bool,
+    /// Clusters that istiod reads: it follows the remote secrets in time.
+    istiod: BTreeSet<&'static str>,
+    collection: Option<Collection>,
+    /// When its api-proxy was asked last, by whom.
+    asked: BTreeMap<&'static str, i64>,
+    /// No one reaches its exporter.
+    is_down: bool,
+    /// Its exporter admits no one, though it should.
+    forgets_peers: bool,
+}
+
+/// Clusters that are joined by their agents alone.
+struct AgentMesh {
+    fleet: Fleet,
+    agents: BTreeMap<&'static str, AgentCluster>,
+    now: i64,
+}
+
+fn url(cluster: &str) -> String {
+    format!("https://metadata.{cluster}.example.com/metadata")
+}
+
+impl AgentMesh {
+    fn new(clusters: usize) -> Self {
+        let mut mesh = Self { fleet: Fleet::default(), agents: BTreeMap::new(), now: BEGIN };
+        for (at, cluster) in (1_u8..).zip(NAMES).take(clusters) {
+            let gateway = format!("203.0.113.{at}");
+            let simulated = SimulatedCluster::new(cluster, &[at; 32], &gateway).unwrap();
+            mesh.fleet.clusters.insert(name(cluster), simulated);
+            let agent = AgentCluster {
+                checkout: NaiveFiles::new(),
+                objects: BTreeMap::new(),
+                expects_nothing: false,
+                istiod: BTreeSet::new(),
+                collection: None,
+                asked: BTreeMap::new(),
+                is_down: false,
+                forgets_peers: false,
+            };
+            mesh.agents.insert(cluster, agent);
+        }
+        mesh
+    }
+
+    /// All of them, each with an object for each other, at rest.
+    fn joined(clusters: usize) -> Self {
+        let mut mesh = Self::new(clusters);
+        for cluster in mesh.names() {
+            for peer in mesh.names().into_iter().filter(|peer| *peer != cluster) {
+                mesh.declare(cluster, peer);
+            }
+        }
+        for _ in 0..5 {
+            mesh.round();
+        }
+        for (cluster, peer) in mesh.pairs() {
+            assert_eq!(mesh.stage(cluster, peer), Some(Stage::Joined), "{cluster}/{peer}");
+        }
+        mesh
+    }
+
+    fn names(&self) -> Vec<&'static str> {
+        self.agents.keys().copied().collect()
+    }
+
+    fn pairs(&self) -> Vec<(&'static str, &'static str)> {
+        let names = self.names();
+        let of = |one: &'static str| {
+            names.clone().into_iter().filter(move |other| *other != one).map(move |other| (one, other))
+        };
+        names.iter().flat_map(|one| of(one)).collect()
+    }
+
+    fn agent(&mut self, cluster: &str) -> &mut AgentCluster {
+        self.agents.get_mut(cluster).unwrap()
+    }
+
+    fn simulated(&self, cluster: &str) -> &SimulatedCluster {
+        &self.fleet.clusters[&name(cluster)]
+    }
+
+    fn uuid(&self, cluster: &str) -> ClusterUuid {
+        self.simulated(cluster).uuid.clone()
+    }
+
+    fn live(&self, cluster: &str) -> Naive {
+        let prefix = format!("rendered/{cluster}/");
+        let files = self.agents[cluster].checkout.iter();
+        let files = files.filter_map(|(path, bytes)| Some((path.strip_prefix(&prefix)?.to_owned(), bytes.clone())));
+        Naive::read(&files.collect())
+    }
+
+    fn lock(&self, cluster: &str) -> Lock {
+        let files = self.agents[cluster].checkout.iter().filter(|(path, _)| path.starts_with("lock/"));
+        Lock::parse(files.map(|(path, bytes)| (path.as_str(), bytes.as_slice()))).unwrap()
+    }
+
+    /// Stage of a link, as its reader has it.
+    fn stage(&self, reader: &str, peer: &str) -> Option<Stage> {
+        self.lock(reader).link(&name(reader), &name(peer)).map(|link| link.stage)
+    }
+
+    fn declare(&mut self, cluster: &'static str, peer: &'static str) {
+        self.agent(cluster).objects.entry(peer).or_insert(PeerObject::Active);
+    }
+
+    fn delete(&mut self, cluster: &'static str, peer: &'static str) {
+        if let Some(object @ PeerObject::Active) = self.agent(cluster).objects.get_mut(peer) {
+            *object = PeerObject::Deleted;
+        }
+    }
+
+    fn documents(&self, cluster: &str) -> Vec<SourceFile> {
+        let lock = self.lock(cluster);
+        let own = format!(
+            "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {{name: shop}}\nspec: {{acceptForeignRoots: true}}\n---\n\
+             apiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {cluster}}}\nspec:\n  reconciler: agent\n  \
+             multicluster: {{image: \"ghcr.io/isthmus-mesh/engine:0.1.0\", apiHost: api.{cluster}.example.com}}\n  \
+             metadata: {{endpoint: \"{}\"}}\n",
+            url(cluster)
+        );
+        let peer = |(peer, object): (&&str, &PeerObject)| {
+            let state = match object {
+                PeerObject::Active => "active",
+                PeerObject::Deleted => "leaving",
+                PeerObject::Lost => "lost",
+            };
+            let evidence = if self.agents[cluster].expects_nothing { "none" } else { "required" };
+            let text = format!(
+                "apiVersion: isthmus.dev/v1alpha1\nkind: IstioMulticluster\nmetadata: {{name: {peer}}}\nspec: \
+                 {{metadataEndpoint: \"{}\", state: {state}, evidence: {evidence}}}\n",
+                url(peer)
+            );
+            (format!("specs/istiomulticluster/{peer}.yaml"), text)
+        };
+        let is_known =
+            |(peer, object): &(&&str, &PeerObject)| **object == PeerObject::Active || lock.knows(&name(peer));
+        let peers = self.agents[cluster].objects.iter().filter(is_known).map(peer);
+        let all = [("specs/cluster.yaml".to_owned(), own)].into_iter().chain(peers);
+        all.map(|(path, text)| SourceFile { path: path.as_str().into(), bytes: text.into_bytes() }).collect()
+    }
+
+    fn public(&self, cluster: &str) -> Result<PublicDocument, Failure> {
+        if self.agents[cluster].is_down {
+            return Err(Failure::TimedOut { url: url(cluster), seconds: 10 });
+        }
+        Ok(self.simulated(cluster).public())
+    }
+
+    /// What the exporter of a cluster answers to an agent.
+    fn private(&self, cluster: &'static str, to: &'static str) -> PrivateReading {
+        let (agent, simulated, url) = (&self.agents[cluster], self.simulated(cluster), url(cluster));
+        let Some(collection) = &agent.collection else { return PrivateReading::Failed(Failure::Unavailable { url }) };
+        let document =
+            PrivateDocument { evidence: Some(collection.evidence.clone()), ..simulated.private(&self.fleet) };
+        if cluster == to {
+            return PrivateReading::Read(document);
+        }
+        let uuid = self.uuid(to);
+        let admitted = simulated.admitted();
+        let Some(entry) = admitted.peer(&uuid).filter(|_| !agent.forgets_peers) else {
+            return PrivateReading::Failed(Failure::Unauthorized { url, status: 401 });
+        };
+        let evidence = shown(collection, to, &uuid);
+        let leaving = entry.leaving.iter().map(|_| uuid.clone()).collect();
+        PrivateReading::Read(PrivateDocument { evidence: Some(evidence), leaving, ..document })
+    }
+
+    fn observe(&self, cluster: &'static str, program: &Program) -> Observed {
+        let asked = program.mesh.clusters.values().filter(|one| one.state.is_asked());
+        let asked: Vec<&'static str> =
+            asked.map(|one| NAMES.into_iter().find(|name| *name == one.name.as_str()).unwrap()).collect();
+        let public = |of: &&'static str| (name(of), Observation::own(self.public(of), PrivateReading::NotAsked));
+        let mut observed = Observed { clusters: asked.iter().map(public).collect(), ..Observed::default() };
+        let judged = accept(
+            &program.mesh,
+            &program.lock,
+            &observed,
+            &Approvals::default(),
+            &BTreeSet::new(),
+            Timestamp::from_seconds(self.now),
+        );
+        for of in asked {
+            let observation = observed.clusters.get_mut(&name(of)).unwrap();
+            if judged.assessments[&name(of)].may_be_asked() {
+                observation.private = self.private(of, cluster);
+            }
+        }
+        observed
+    }
+
+    /// A run of an agent, what it writes and applies, and the finalizers that it removes.
+    fn run(&mut self, cluster: &'static str) -> Run {
+        let key = self.simulated(cluster).public().authn_key;
+        let lock = self.agents[cluster].checkout.iter().filter(|(path, _)| path.starts_with("lock/"));
+        let input = Input {
+            specs: self.documents(cluster),
+            templates: Vec::new(),
+            lock: lock.map(|(path, bytes)| (path.clone(), bytes.clone())).collect(),
+            inside: Some(EngineKey { id: key.id(), key }),
+        };
+        let program = Program::load(&input, &|_| None).unwrap_or_else(|stop| panic!("{cluster}: {stop:?}"));
+        let facts = FactSource::Stored(self.observe(cluster, &program));
+        let now = Timestamp::from_seconds(self.now);
+        let (run, changes) = road::written(&program, &Request::default(), facts, &self.agents[cluster].checkout, now);
+        road::apply(&mut self.agent(cluster).checkout, changes);
+        let prefix = format!("rendered/{cluster}/");
+        let files = self.agents[cluster].checkout.iter();
+        let files = files.filter_map(|(path, bytes)| Some((path.strip_prefix(&prefix)?.to_owned(), bytes.clone())));
+        let files: NaiveFiles = files.collect();
+        self.fleet.clusters.get_mut(&name(cluster)).unwrap().sync(&files);
+        let lock = self.lock(cluster);
+        self.agent(cluster).objects.retain(|peer, object| *object == PeerObject::Active || lock.knows(&name(peer)));
+        run
+    }
+
+    /// istiod takes up the remote secrets that there are.
+    fn take_up(&mut self, cluster: &'static str) {
+        let secrets = self.live(cluster).secrets;
+        self.agent(cluster).istiod = NAMES.into_iter().filter(|name| secrets.contains(*name)).collect();
+    }
+
+    /// The exporter collects evidence.
+    fn collect(&mut self, cluster: &'static str) {
+        let simulated = self.simulated(cluster);
+        let agent = &self.agents[cluster];
+        let mut evidence = simulated.private(&self.fleet).evidence.unwrap();
+        let read = |name: &&str| Read { cluster_id: name.parse().unwrap(), state: ReadState::Synced };
+        evidence.reads = Reported::Seen(agent.istiod.iter().map(read).collect());
+        let used = |(peer, last): (&&'static str, &i64)| CredentialUse {
+            cluster_uuid: self.uuid(peer),
+            key_id: self.simulated(peer).public().authn_key.id(),
+            last_used: Some(*last),
+        };
+        evidence.credentials = Reported::Seen(agent.asked.iter().map(used).collect());
+        let routes = simulated.routes();
+        let admitted = simulated.admitted();
+        let is_related = |peer: &&'static str| {
+            let leaves = || admitted.peer(&self.uuid(peer)).is_some_and(|entry| entry.leaving.is_some());
+            self.agents.contains_key(peer) && (routes.iter().any(|(id, _)| id.as_str() == *peer) || leaves())
+        };
+        let related = NAMES.into_iter().filter(is_related).collect();
+        self.agent(cluster).collection = Some(Collection { evidence, related });
+    }
+
+    /// Time passes, and each relay tries its routes.
+    fn pass(&mut self, seconds: i64) {
+        self.now += seconds;
+        for (reader, peer) in self.pairs() {
+            let has_route = self.simulated(reader).routes().iter().any(|(id, _)| id.as_str() == peer);
+            if has_route && self.simulated(peer).admits(self.simulated(reader)) {
+                let now = self.now;
+                self.agent(peer).asked.insert(reader, now);
+            }
+        }
+    }
+
+    /// Everything happens once in each cluster.
+    fn round(&mut self) {
+        for cluster in self.names() {
+            self.take_up(cluster);
+            self.collect(cluster);
+            self.run(cluster);
+            self.judge();
+        }
+        self.pass(30);
+    }
+
+    /// Everything happens again and again until it has come to rest.
+    fn rest(&mut self) {
+        let mut quiet = 0;
+        for _ in 0..ROUNDS {
+            let before: Vec<NaiveFiles> = self.agents.values().map(|agent| agent.checkout.clone()).collect();
+            self.round();
+            let is_same = before.iter().eq(self.agents.values().map(|agent| &agent.checkout));
+            quiet = if is_same { quiet + 1 } else { 0 };
+            if quiet == QUIET_ROUNDS {
+                return;
+            }
+        }
+        panic!("it never comes to rest");
+    }
+
+    /// The law: what istiod reads, or is about to, has all that it needs.
+    #[track_caller]
+    fn judge(&self) {
+        for (reader, peer) in self.pairs() {
+            let object = self.agents[reader].objects.get(peer);
+            let lost = [object, self.agents[peer].objects.get(reader)].contains(&Some(&PeerObject::Lost));
+            let live = self.live(reader);
+            if lost || !(live.secrets.contains(peer) || self.agents[reader].istiod.contains(peer)) {
+                continue;
+            }
+            let lacks = self.lacks(reader, peer);
+            assert!(lacks.is_empty(), "{reader} reads {peer}, and lacks {lacks:?}");
+        }
+    }
+
+    fn lacks(&self, reader: &str, peer: &str) -> Vec<&'static str> {
+        let (from, to) = (self.simulated(reader), self.simulated(peer));
+        let (reading, read) = (self.live(reader), self.live(peer));
+        let document = to.private(&self.fleet);
+        let gateways: BTreeSet<String> = document.ingress_gateways.iter().map(ToString::to_string).collect();
+        let key = squeeze(&from.public().authn_key.to_pem());
+        let needs = [
+            (reading.roots.contains(&squeeze(&to.root.pem)), "the peer's root"),
+            (read.roots.contains(&squeeze(&from.root.pem)), "its own root in the peer"),
+            (reading.networks.get(document.network_name.as_str()) == Some(&gateways), "the peer's network"),
+            (reading.routes.contains(&(peer.to_owned(), document.api_host.to_string())), "the route"),
+            (read.admits.get(from.uuid.as_str()).is_some_and(|keys| keys.contains(&key)), "admission by the peer"),
+        ];
+        needs.into_iter().filter(|(there, _)| !there).map(|(_, what)| what).collect()
+    }
+
+    /// Nothing of a peer is left in a cluster.
+    #[track_caller]
+    fn has_nothing_of(&self, cluster: &str, peer: &str) {
+        let (live, of) = (self.live(cluster), self.simulated(peer));
+        assert!(!self.lock(cluster).knows(&name(peer)), "the lock of {cluster} knows {peer}");
+        assert!(!self.agents[cluster].objects.contains_key(peer), "the object of {peer} in {cluster} is held");
+        assert!(!live.secrets.contains(peer) && !live.routes.iter().any(|(id, _)| id == peer));
+        assert!(!live.roots.contains(&squeeze(&of.root.pem)), "the root of {peer} in {cluster}");
+        assert!(!live.admits.contains_key(of.uuid.as_str()), "the admission of {peer} by {cluster}");
+        assert!(!live.networks.contains_key(of.network().as_str()), "the network of {peer} in {cluster}");
+    }
+
+    /// What objects ask for has come about.
+    #[track_caller]
+    fn is_as_declared(&self) {
+        for (cluster, peer) in self.pairs() {
+            let declares = |one: &str, other: &str| self.agents[one].objects.contains_key(other);
+            match (declares(cluster, peer), declares(peer, cluster)) {
+                (true, true) => assert_eq!(self.stage(cluster, peer), Some(Stage::Joined), "{cluster}/{peer}"),
+                (true, false) => {
+                    assert_eq!(self.stage(cluster, peer), Some(Stage::Joining), "{cluster}/{peer}");
+                    assert!(!self.live(cluster).secrets.contains(peer));
+                }
+                (false, _) => self.has_nothing_of(cluster, peer),
+            }
+        }
+    }
+}
+
+/// Entries of a list about whoever asks.
+fn of_reader<T>(list: Reported<Vec<T>>, is_related: bool, is_it: impl Fn(&T) -> bool) -> Reported<Vec<T>> {
+    match list {
+        Reported::Seen(_) if !is_related => Reported::Unknown("no route says who asks".to_owned()),
+        Reported::Seen(list) => Reported::Seen(list.into_iter().filter(is_it).collect()),
+        unknown @ Reported::Unknown(_) => unknown,
+    }
+}
+
+/// What of a collection a peer is shown.
+fn shown(collection: &Collection, to: &str, uuid: &ClusterUuid) -> Evidence {
+    let Evidence { trusts, networks, reads, routes, prepared, credentials, .. } = collection.evidence.clone();
+    let own_alone = "for the own engine alone";
+    let is_related = collection.related.contains(to);
+    Evidence {
+        trusts,
+        prepared,
+        networks: of_reader(networks, is_related, |one| one.name.as_str() == format!("network-{to}")),
+        reads: of_reader(reads, is_related, |one| one.cluster_id.as_str() == to),
+        routes: of_reader(routes, is_related, |one| one.cluster_id.as_str() == to),
+        credentials: of_reader(credentials, true, |one| one.cluster_uuid == *uuid),
+        ..Evidence::unknown(own_alone)
+    }
+}
+
+#[test]
+fn both_delete_their_objects_and_nothing_is_left() {
+    let mut mesh = AgentMesh::joined(2);
+    mesh.delete("ash", "birch");
+    mesh.delete("birch", "ash");
+    mesh.rest();
+    mesh.has_nothing_of("ash", "birch");
+    mesh.has_nothing_of("birch", "ash");
+}
+
+#[test]
+fn who_alone_deletes_the_object_is_left_by_the_other_side_too() {
+    let mut mesh = AgentMesh::joined(2);
+    mesh.delete("ash", "birch");
+    mesh.rest();
+    mesh.has_nothing_of("ash", "birch");
+    // as before `ash` declared it: known, trusted, and not read
+    mesh.is_as_declared();
+    mesh.declare("ash", "birch");
+    mesh.rest();
+    mesh.is_as_declared();
+    // and where it does not, what the other side still declares goes, too
+    mesh.delete("ash", "birch");
+    mesh.rest();
+    mesh.delete("birch", "ash");
+    mesh.rest();
+    mesh.is_as_declared();
+}
+
+/// What no one but this side ever declared goes without the other side.
+#[test]
+fn an_object_that_the_peer_never_answered_to_is_deleted_alone() {
+    let mut mesh = AgentMesh::new(2);
+    mesh.declare("ash", "birch");
+    mesh.rest();
+    mesh.is_as_declared();
+    mesh.delete("ash", "birch");
+    mesh.round();
+    mesh.has_nothing_of("ash", "birch");
+}
+
+#[test]
+fn a_cluster_that_leaves_two_others_takes_nothing_from_them() {
+    let mut mesh = AgentMesh::joined(3);
+    mesh.delete("cedar", "ash");
+    mesh.delete("cedar", "birch");
+    mesh.rest();
+    mesh.is_as_declared();
+    assert_eq!(mesh.stage("ash", "birch"), Some(Stage::Joined));
+}
+
+#[test]
+fn a_dead_peer_is_waited_for_until_its_object_states_that_it_is_lost() {
+    let mut mesh = AgentMesh::joined(2);
+    mesh.agent("birch").is_down = true;
+    mesh.delete("ash", "birch");
+    for _ in 0..QUIET_ROUNDS {
+        mesh.take_up("ash");
+        mesh.collect("ash");
+        mesh.run("ash");
+        mesh.judge();
+        mesh.pass(600);
+    }
+    // its own side is gone; what the other may need is not
+    assert!(!mesh.live("ash").secrets.contains("birch") && mesh.live("ash").routes.is_empty());
+    assert_eq!(mesh.stage("ash", "birch"), Some(Stage::LeavingTrust));
+    let kept = mesh.lacks("birch", "ash");
+    assert!(kept.is_empty(), "{kept:?}");
+    mesh.agent("ash").objects.insert("birch", PeerObject::Lost);
+    for _ in 0..4 {
+        mesh.collect("ash");
+        mesh.run("ash");
+    }
+    mesh.has_nothing_of("ash", "birch");
+}
+
+/// Where the object states that a peer shows nothing, each stage of its own direction lasts for `settle`, and then it is over.
+#[test]
+fn a_dead_peer_that_is_to_show_nothing_is_gone_after_each_stage_has_settled() {
+    let mut mesh = AgentMesh::joined(2);
+    mesh.agent("ash").expects_nothing = true;
+    mesh.agent("birch").is_down = true;
+    mesh.delete("ash", "birch");
+    let mut gone_after = 0;
+    for minutes in (0..).step_by(10) {
+        mesh.take_up("ash");
+        mesh.collect("ash");
+        mesh.run("ash");
+        if !mesh.agents["ash"].objects.contains_key("birch") {
+            gone_after = minutes;
+            break;
+        }
+        assert!(minutes < 200, "{:?}", mesh.stage("birch", "ash"));
+        mesh.pass(600);
+    }
+    mesh.has_nothing_of("ash", "birch");
+    assert!((120..=150).contains(&gone_after), "two stages of an hour took {gone_after} minutes");
+}
+
+/// A 401 is no proof by itself: an exporter that lost its peers answers it too, while its istiod reads on.
+#[test]
+fn a_refusal_while_the_other_side_asks_closes_nothing() {
+    let mut mesh = AgentMesh::joined(2);
+    mesh.delete("ash", "birch");
+    mesh.agent("birch").forgets_peers = true;
+    for _ in 0..QUIET_ROUNDS {
+        mesh.take_up("ash");
+        mesh.collect("ash");
+        mesh.run("ash");
+        mesh.judge();
+        mesh.pass(600);
+    }
+    assert!(mesh.lacks("birch", "ash").is_empty());
+    assert_eq!(mesh.stage("ash", "birch"), Some(Stage::LeavingTrust));
+}
+
+/// Something that happens.
+#[derive(Debug, Clone, Copy)]
+enum AgentEvent {
+    Run(usize),
+    TakeUp(usize),
+    Collect(usize),
+    Declare(usize, usize),
+    Delete(usize, usize),
+    Down(usize),
+    Up(usize),
+    Pass(i64),
+}
+
+fn agent_event() -> impl Strategy<Value = AgentEvent> {
+    let cluster = 0_usize..3;
+    let pair = (0_usize..3, 1_usize..3).prop_map(|(one, by)| (one, (one + by) % 3));
+    prop_oneof![
+        6 => cluster.clone().prop_map(AgentEvent::Run),
+        3 => cluster.clone().prop_map(AgentEvent::TakeUp),
+        4 => cluster.clone().prop_map(AgentEvent::Collect),
+        1 => pair.clone().prop_map(|(one, other)| AgentEvent::Declare(one, other)),
+        1 => pair.prop_map(|(one, other)| AgentEvent::Delete(one, other)),
+        1 => cluster.clone().prop_map(AgentEvent::Down),
+        1 => cluster.prop_map(AgentEvent::Up),
+        2 => (1_i64..200).prop_map(AgentEvent::Pass),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
+
+    /// Whatever is declared and deleted, and whenever agents, istiods and exporters act: no link that is read lacks anything, and in
+    /// the end all is as the objects say.
+    #[test]
+    fn agents_that_join_and_part_keep_the_law(events in prop::collection::vec(agent_event(), 1..60)) {
+        let mut mesh = AgentMesh::joined(3);
+        for event in events {
+            match event {
+                AgentEvent::Run(at) => drop(mesh.run(NAMES[at])),
+                AgentEvent::TakeUp(at) => mesh.take_up(NAMES[at]),
+                AgentEvent::Collect(at) => mesh.collect(NAMES[at]),
+                AgentEvent::Declare(one, other) => mesh.declare(NAMES[one], NAMES[other]),
+                AgentEvent::Delete(one, other) => mesh.delete(NAMES[one], NAMES[other]),
+                AgentEvent::Down(at) => mesh.agent(NAMES[at]).is_down = true,
+                AgentEvent::Up(at) => mesh.agent(NAMES[at]).is_down = false,
+                AgentEvent::Pass(seconds) => mesh.pass(seconds),
+            }
+            mesh.judge();
+        }
+        for name in NAMES {
+            mesh.agent(name).is_down = false;
+        }
+        mesh.rest();
+        mesh.is_as_declared();
+    }
+}
