@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod acting;
 mod agent;
 mod agreement;
 mod argocd;

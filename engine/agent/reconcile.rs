@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use crate::agent::lease::{Leadership, strive};
 use crate::agent::object::{WireMulticluster, name_of_file, scope};
 use crate::agent::owned::FIELD_MANAGER;
-use crate::agent::status::{self, Holds, NotReconciled, PeerCondition, PeerRun, reconciled};
+use crate::agent::status::{self, Holds, NotReconciled, PeerCondition, PeerRun, held_back_of_own, reconciled};
 use crate::agent::store::{ClusterSink, ClusterStore, LockMap, OwnSpecs, StoreUnread};
 use crate::cluster::fetch::{FetchLimits, Fetcher};
 use crate::cluster::objects::ObjectClient;
@@ -229,7 +229,7 @@ impl Agent {
         let changed = match &outcome {
             Ok(done) => {
                 self.counts.last.set(now().as_seconds());
-                self.note(None);
+                self.note(held_back_of_own(&done.run, &done.own));
                 self.changes(done)
             }
             Err(problem) => {

@@ -12,6 +12,7 @@ use crate::pipeline::{Program, Run};
 use crate::types::name::ClusterName;
 use crate::types::step::StepId;
 use crate::types::time::Timestamp;
+use crate::wire::agent::{ACCEPT_TRUST, AGENT_MAP};
 use crate::wire::metadata::{Evidence, ReadState, Reported, RouteState};
 
 /// How old [`LAST_READ`] may be before it alone is written again.
@@ -160,6 +161,30 @@ pub(super) fn find<'s>(status: &'s Map<String, Value>, kind: &str) -> Option<&'s
     conditions.iter().find(|one| one.get("type").and_then(Value::as_str) == Some(kind))
 }
 
+/// The trust change of a cluster that no one accepted.
+fn open_change<'a>(run: &'a Run, cluster: &ClusterName) -> Option<&'a TrustChange> {
+    let changes = &run.decided.accepted.as_ref()?.trust_changes;
+    changes.iter().find(|change| change.cluster == *cluster && change.verdict != Verdict::Approved)
+}
+
+/// What is held back of the own cluster, and how it is accepted; `None`: nothing is.
+pub(super) fn held_back_of_own(run: &Run, own: &ClusterName) -> Option<String> {
+    open_change(run, own).map(of_own)
+}
+
+fn of_own(change: &TrustChange) -> String {
+    let what: Vec<String> = change.findings.iter().map(|finding| finding.what.to_string()).collect();
+    let what = what.join(", ");
+    match change.verdict {
+        Verdict::Refused => format!("refused: {what} of this cluster"),
+        Verdict::HeldBack | Verdict::Proposed | Verdict::Approved => format!(
+            "held back: {what} of this cluster, and with it all its links, until the annotation {ACCEPT_TRUST} of ConfigMap {AGENT_MAP} \
+             has {}",
+            change.digest
+        ),
+    }
+}
+
 fn shown_change(change: &TrustChange) -> Value {
     let finding = |one: &crate::model::trust::TrustFinding| {
         let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
@@ -189,8 +214,13 @@ impl<'a> PeerRun<'a> {
     }
 
     fn trust_change(self) -> Option<&'a TrustChange> {
-        let changes = &self.run.decided.accepted.as_ref()?.trust_changes;
-        changes.iter().find(|change| change.cluster == *self.peer && change.verdict != Verdict::Approved)
+        open_change(self.run, self.peer)
+    }
+
+    /// A trust change of the own cluster stops all links, so each object shows it.
+    fn own_change(self) -> Option<NotReconciled> {
+        open_change(self.run, self.own)
+            .map(|change| NotReconciled { reason: "OwnTrustChange", message: of_own(change) })
     }
 
     /// What was accepted of the peer.
@@ -233,7 +263,7 @@ impl<'a> PeerRun<'a> {
             self.prepared(),
             self.secret(),
             self.synced(),
-            reconciled(None),
+            reconciled(self.own_change().as_ref()),
         ]
     }
 
@@ -290,7 +320,7 @@ impl<'a> PeerRun<'a> {
             let message = match change.verdict {
                 Verdict::Refused => format!("refused: {}", what.join(", ")),
                 Verdict::HeldBack | Verdict::Proposed | Verdict::Approved => format!(
-                    "held back: {}; its last good state is kept until the annotation isthmus.dev/accept-trust has {}",
+                    "held back: {}; its last good state is kept until the annotation {ACCEPT_TRUST} has {}",
                     what.join(", "),
                     change.digest
                 ),

@@ -1,10 +1,11 @@
-//! A small apiserver: objects in memory, over HTTP: get, list, create, update by resourceVersion, delete, watch,
-//! `TokenReview`. Enough for `kube` as our roles use it.
+//! A small apiserver: objects in memory, over HTTP: get, list, create, update by resourceVersion, patches, apply of whole objects,
+//! delete with finalizers, watch, `TokenReview`. Enough for `kube` as our roles use it.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -46,7 +47,23 @@ struct ObjectServerInner {
     requests: Vec<String>,
     /// Paths that are answered with 500.
     broken: Vec<String>,
+    /// Lists of API groups that there are; others are 404.
+    served: Vec<String>,
+    writes: Vec<ServerWrite>,
+    uids: u64,
 }
+
+/// A write that was carried out.
+#[derive(Debug, Clone)]
+pub(crate) struct ServerWrite {
+    pub(crate) path: String,
+    /// Who asked, by the name of [`ObjectServer::access_of`].
+    pub(crate) by: String,
+    pub(crate) at: Instant,
+}
+
+/// Header that says who asks.
+const BY: &str = "x-asked-by";
 
 impl ObjectServer {
     pub(crate) async fn start() -> Self {
@@ -81,6 +98,18 @@ impl ObjectServer {
         Access { client: kube::Client::try_from(config.clone()).unwrap(), config }
     }
 
+    /// The same for one of several, whose writes are kept apart.
+    pub(crate) fn access_of(&self, name: &'static str) -> Access {
+        let mut config = kube::Config::new(format!("http://{}", self.address).parse().unwrap());
+        config.headers.push((http::HeaderName::from_static(BY), http::HeaderValue::from_static(name)));
+        Access { client: kube::Client::try_from(config.clone()).unwrap(), config }
+    }
+
+    /// Serves a list of an API group, such as `/apis/isthmus.dev/v1alpha1/istiomulticlusters`.
+    pub(crate) fn serve(&self, list: &str) {
+        self.state.inner.lock().unwrap().served.push(list.to_owned());
+    }
+
     /// Puts an object below a list's path, such as `/api/v1/namespaces`.
     pub(crate) fn put(&self, list: &str, object: Value) {
         self.state.store(list, object);
@@ -103,6 +132,24 @@ impl ObjectServer {
 
     pub(crate) fn review(&self, reviewer: impl Fn(&str) -> Value + Send + Sync + 'static) {
         *self.state.reviewer.lock().unwrap() = Box::new(reviewer);
+    }
+
+    /// Writes by requests, so far.
+    pub(crate) fn writes(&self) -> Vec<ServerWrite> {
+        self.state.inner.lock().unwrap().writes.clone()
+    }
+
+    /// All objects of a list.
+    pub(crate) fn all(&self, list: &str) -> Vec<Value> {
+        let inner = self.state.inner.lock().unwrap();
+        inner.objects.iter().filter(|((of, _), _)| of == list).map(|(_, object)| object.clone()).collect()
+    }
+
+    /// Changes an object, as a person would.
+    pub(crate) fn edit(&self, list: &str, name: &str, edit: impl FnOnce(&mut Value)) {
+        let mut object = self.get(list, name).unwrap();
+        edit(&mut object);
+        self.state.store(list, object);
     }
 
     /// `METHOD path` of all requests so far.
@@ -136,6 +183,10 @@ impl ObjectServerState {
         let mut inner = self.inner.lock().unwrap();
         inner.version += 1;
         object["metadata"]["resourceVersion"] = inner.version.to_string().into();
+        if object["metadata"]["uid"].is_null() {
+            inner.uids += 1;
+            object["metadata"]["uid"] = format!("00000000-0000-4000-8000-{:012}", inner.uids).into();
+        }
         let name = object["metadata"]["name"].as_str().unwrap().to_owned();
         let known = inner.objects.insert((list.to_owned(), name), object.clone()).is_some();
         let event = json!({ "type": if known { "MODIFIED" } else { "ADDED" }, "object": object });
@@ -153,6 +204,9 @@ impl ObjectServerState {
                 return refused(StatusCode::INTERNAL_SERVER_ERROR, "InternalError");
             }
         }
+        let header =
+            |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+        let (by, form) = (header(BY), header("content-type"));
         let body = body.collect().await.unwrap().to_bytes();
         let sent: Value = serde_json::from_slice(&body).unwrap_or_default();
         if path == "/apis/authentication.k8s.io/v1/tokenreviews" {
@@ -162,34 +216,122 @@ impl ObjectServerState {
         }
         let query = head.uri.query().unwrap_or_default();
         // `/api/v1/namespaces/x/secrets` is a list, `/api/v1/namespaces/x` an object
-        if path.split('/').count() % 2 == 0 {
+        let is_served = || self.inner.lock().unwrap().served.contains(&path);
+        if (path.starts_with("/api/") && path.split('/').count() % 2 == 0) || is_served() {
             let wanted = query.split('&').find_map(|pair| pair.strip_prefix("fieldSelector=metadata.name%3D"));
             let wanted = wanted.map(str::to_owned);
             return match head.method {
                 Method::POST => {
+                    let mut sent = sent;
+                    if let Some(prefix) = sent["metadata"]["generateName"].as_str() {
+                        sent["metadata"]["name"] = format!("{prefix}{}", self.inner.lock().unwrap().version).into();
+                    }
                     let key = (path.clone(), sent["metadata"]["name"].as_str().unwrap().to_owned());
                     if self.inner.lock().unwrap().objects.contains_key(&key) {
                         return refused(StatusCode::CONFLICT, "AlreadyExists");
                     }
+                    self.wrote(&path, by);
                     whole(StatusCode::CREATED, &self.store(&path, sent))
                 }
                 Method::GET if query.contains("watch=true") => self.watch(path, wanted),
                 _ => self.list(&path, wanted.as_deref()),
             };
         }
-        let (list, name) = path.rsplit_once('/').unwrap();
+        let (object_path, is_status) = match path.strip_suffix("/status") {
+            Some(object_path) => (object_path, true),
+            None => (path.as_str(), false),
+        };
+        let (list, name) = object_path.rsplit_once('/').unwrap();
         let known = self.inner.lock().unwrap().objects.get(&(list.to_owned(), name.to_owned())).cloned();
+        let form = form.as_str();
         match (head.method, known) {
+            (Method::PATCH, known) if form == "application/apply-patch+yaml" => {
+                let manager = query.split('&').find_map(|pair| pair.strip_prefix("fieldManager=")).unwrap();
+                self.apply((list, name), known.as_ref(), sent, (manager, by))
+            }
+            (Method::PATCH, Some(object)) if query.contains("dryRun=All") => whole(StatusCode::OK, &object),
+            (Method::PATCH, Some(object)) => self.merge((list, name), &object, &sent, is_status, by),
+            (Method::DELETE, Some(mut object)) => {
+                let wanted = &sent["preconditions"]["uid"];
+                if !wanted.is_null() && *wanted != object["metadata"]["uid"] {
+                    return refused(StatusCode::CONFLICT, "Conflict");
+                }
+                self.wrote(object_path, by);
+                object["metadata"]["deletionTimestamp"] = "2026-11-30T00:00:00Z".into();
+                self.put_or_remove((list, name), object)
+            }
             (_, None) => refused(StatusCode::NOT_FOUND, "NotFound"),
             (Method::GET, Some(object)) => whole(StatusCode::OK, &object),
             (Method::PUT, Some(object)) => {
                 if sent["metadata"]["resourceVersion"] != object["metadata"]["resourceVersion"] {
                     return refused(StatusCode::CONFLICT, "Conflict");
                 }
+                self.wrote(object_path, by);
                 whole(StatusCode::OK, &self.store(list, sent))
             }
             _ => refused(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
         }
+    }
+
+    fn wrote(&self, path: &str, by: String) {
+        let write = ServerWrite { path: path.to_owned(), by, at: Instant::now() };
+        self.inner.lock().unwrap().writes.push(write);
+    }
+
+    /// Stores an object, unless it was deleted and no finalizer holds it.
+    fn put_or_remove(&self, (list, name): (&str, &str), object: Value) -> Reply {
+        let is_held = object["metadata"]["finalizers"].as_array().is_some_and(|all| !all.is_empty());
+        if object["metadata"]["deletionTimestamp"].is_null() || is_held {
+            return whole(StatusCode::OK, &self.store(list, object));
+        }
+        self.inner.lock().unwrap().objects.remove(&(list.to_owned(), name.to_owned()));
+        drop(self.changes.send((list.to_owned(), json!({ "type": "DELETED", "object": object }))));
+        whole(StatusCode::OK, &json!({ "kind": "Status", "status": "Success" }))
+    }
+
+    /// Server-side apply of an object that one writer owns as a whole.
+    fn apply(&self, (list, name): (&str, &str), known: Option<&Value>, mut sent: Value, by: (&str, String)) -> Reply {
+        let version = sent["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+        let found = known.map(|object| &object["metadata"]["resourceVersion"]);
+        if version.is_some() && version.as_ref() != found {
+            return refused(StatusCode::CONFLICT, "Conflict");
+        }
+        let mut fields = fields_of(&sent);
+        for key in ["f:apiVersion", "f:kind"] {
+            fields.as_object_mut().unwrap().remove(key);
+        }
+        let applied = json!([{ "manager": by.0, "operation": "Apply", "fieldsV1": fields }]);
+        sent["metadata"]["managedFields"] = applied;
+        if let Some(known) = known {
+            for key in ["uid", "resourceVersion"] {
+                sent["metadata"][key] = known["metadata"][key].clone();
+            }
+            if sent == *known {
+                return whole(StatusCode::OK, known);
+            }
+        }
+        self.wrote(&format!("{list}/{name}"), by.1);
+        whole(StatusCode::OK, &self.store(list, sent))
+    }
+
+    /// A merge patch, of the status alone or of all else.
+    fn merge(&self, at: (&str, &str), object: &Value, sent: &Value, is_status: bool, by: String) -> Reply {
+        let version = &sent["metadata"]["resourceVersion"];
+        if !version.is_null() && *version != object["metadata"]["resourceVersion"] {
+            return refused(StatusCode::CONFLICT, "Conflict");
+        }
+        let mut after = object.clone();
+        if is_status {
+            merged(&mut after["status"], &sent["status"]);
+        } else {
+            merged(&mut after, sent);
+        }
+        if after == *object {
+            return whole(StatusCode::OK, object);
+        }
+        let suffix = if is_status { "/status" } else { "" };
+        self.wrote(&format!("{}/{}{suffix}", at.0, at.1), by);
+        self.put_or_remove(at, after)
     }
 
     fn list(&self, path: &str, wanted: Option<&str>) -> Reply {
@@ -220,5 +362,30 @@ impl ObjectServerState {
         });
         let body = BodyExt::boxed_unsync(StreamBody::new(events));
         Response::builder().header("content-type", "application/json").body(body).unwrap()
+    }
+}
+
+/// The set of a value's fields, as `managedFields` have it.
+fn fields_of(value: &Value) -> Value {
+    let Value::Object(map) = value else { return json!({}) };
+    map.iter().map(|(key, value)| (format!("f:{key}"), fields_of(value))).collect::<serde_json::Map<_, _>>().into()
+}
+
+/// RFC 7396.
+fn merged(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    let map = target.as_object_mut().unwrap();
+    for (key, value) in patch {
+        if value.is_null() {
+            map.remove(key);
+        } else {
+            merged(map.entry(key).or_insert(Value::Null), value);
+        }
     }
 }

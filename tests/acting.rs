@@ -1,0 +1,522 @@
+//! An agent that runs, beside an apiserver in memory and peers that do what a test tells them: TLS, documents and time are real, what
+//! is live in the clusters is made up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use isthmus::roles::relay::RelayOptions;
+use isthmus::roles::role::{Role, RolePages, StopSignal};
+use isthmus::server::limits::RoleLimits;
+use isthmus::server::telemetry::{Metrics, Readiness};
+use isthmus::simulation::cluster::SimulatedCluster;
+use isthmus::types::key::PrivateKey;
+use isthmus::types::name::Namespace;
+use isthmus::wire::identity::Identity;
+use isthmus::wire::metadata::{
+    Evidence, LiveRoute, PrivateDocument, PublicDocument, Read, ReadState, Reported, RouteState, StandardMeshConfig,
+};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use crate::support::objects::ObjectServer;
+use crate::support::peer::{Ca, Peer, PeerStep, Serving, answer, json as json_answer, send};
+
+const OBJECTS: &str = "/apis/isthmus.dev/v1alpha1/istiomulticlusters";
+const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/istio-system/leases";
+const GATEWAYS: &str = "/apis/networking.istio.io/v1/namespaces/istio-system/gateways";
+const NAMESPACES: &str = "/api/v1/namespaces";
+const MAPS: &str = "/api/v1/namespaces/istio-system/configmaps";
+const SECRETS: &str = "/api/v1/namespaces/istio-system/secrets";
+const EVENTS: &str = "/api/v1/namespaces/default/events";
+const ACCEPT: &str = "isthmus.dev/accept-trust";
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// What a peer does instead of answering as it should; it is given the head of the request.
+type Misbehaviour = Arc<dyn Fn(&str) -> Vec<PeerStep> + Send + Sync>;
+
+/// What changes of a public document, and the reason that is then shown.
+type PublicChange<'a> = (&'a str, &'a str, Box<dyn Fn(&mut PublicDocument) + 'a>);
+
+/// What a peer publishes.
+struct Publication {
+    public: PublicDocument,
+    private: PrivateDocument,
+    misbehaves: Option<Misbehaviour>,
+}
+
+/// A peer with an exporter.
+struct ScriptedPeer {
+    state: Arc<Mutex<Publication>>,
+    _peer: Peer,
+}
+
+/// An agent's cluster, `east`, and its peers.
+struct Acting {
+    runtime: Runtime,
+    apiserver: Arc<ObjectServer>,
+    ca: Ca,
+    east: Arc<Mutex<SimulatedCluster>>,
+    own: Peer,
+    peers: BTreeMap<String, ScriptedPeer>,
+}
+
+/// A replica; it ends when it is dropped, as a process that is killed.
+struct Replica {
+    runtime: Option<Runtime>,
+    _stop: StopSignal,
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn is_private(head: &str) -> bool {
+    head.starts_with("GET /metadata/private/")
+}
+
+fn serving(ca: &Ca) -> Serving {
+    ca.serving(&["127.0.0.1"])
+}
+
+impl Acting {
+    fn new() -> Self {
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        let runtime = Runtime::new().unwrap();
+        let ca = Ca::new("the metadata of all");
+        let east = SimulatedCluster::new("east", &[1; 32], "203.0.113.1").unwrap();
+        let apiserver = Arc::new(runtime.block_on(ObjectServer::start()));
+        for list in [OBJECTS, LEASES, GATEWAYS] {
+            apiserver.serve(list);
+        }
+        apiserver.put(NAMESPACES, json!({ "metadata": { "name": "kube-system", "uid": east.uuid } }));
+        let labels = json!({ "topology.istio.io/network": east.network() });
+        apiserver.put(NAMESPACES, json!({ "metadata": { "name": "istio-system", "labels": labels } }));
+        apiserver.put(MAPS, json!({ "metadata": { "name": "istio" }, "data": { "mesh": "" } }));
+        let east = Arc::new(Mutex::new(east));
+        let (shown, objects) = (east.clone(), apiserver.clone());
+        let script = move |head: &str| own_answer(&shown, &objects, head);
+        let own = runtime.block_on(Peer::start(&serving(&ca), script));
+        let specs = format!(
+            "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {{name: shop}}\nspec: {{acceptForeignRoots: true}}\n---\n\
+             apiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: east}}\nspec:\n  reconciler: agent\n  \
+             multicluster: {{image: \"registry.example.com/isthmus:0.1.0\", apiHost: api.east.example.com}}\n  \
+             allow: {{addresses: [127.0.0.0/8, 203.0.113.0/24]}}\n  metadata:\n    endpoint: \"https://{}/metadata\"\n    ca:\n      inline: |\n        {}\n",
+            own.address,
+            ca.pem.trim_end().replace('\n', "\n        "),
+        );
+        apiserver.put(MAPS, json!({ "metadata": { "name": "isthmus-agent" }, "data": { "specs.yaml": specs } }));
+        Self { runtime, apiserver, ca, east, own, peers: BTreeMap::new() }
+    }
+
+    /// One replica, and peers that are joined.
+    fn joined(peers: &[&str]) -> (Self, Replica) {
+        let mut acting = Self::new();
+        for peer in peers {
+            acting.peer(peer);
+        }
+        let replica = acting.start("one");
+        for peer in peers {
+            acting.condition(peer, "SecretRendered", "True");
+            acting.condition(peer, "ControlPlaneSynced", "True");
+        }
+        (acting, replica)
+    }
+
+    fn start(&self, name: &'static str) -> Replica {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let entered = runtime.enter();
+        let (stop, stopping) = StopSignal::new();
+        let role = Role {
+            namespace: Namespace::istio_system(),
+            limits: RoleLimits::of_relay(),
+            access: self.apiserver.access_of(name),
+            metrics: Metrics::new(),
+            health: Readiness::default(),
+            stopping,
+            tls: None,
+            pages: RolePages::default(),
+            behind_proxy: false,
+        };
+        drop(entered);
+        let options = RelayOptions {
+            exporter_hosts: vec!["127.0.0.1".to_owned()],
+            proxy_hosts: vec!["api.east.example.com".to_owned()],
+            ..RelayOptions::default()
+        };
+        drop(runtime.block_on(isthmus::agent::start(role, options)).unwrap());
+        Replica { runtime: Some(runtime), _stop: stop }
+    }
+
+    /// A peer that admits east, trusts it and shows that it is prepared, and the object that declares it.
+    fn peer(&mut self, name: &str) {
+        let at = u8::try_from(self.peers.len()).unwrap() + 2;
+        let cluster = SimulatedCluster::new(name, &[at; 32], &format!("127.0.0.{at}")).unwrap();
+        let fleet = isthmus::simulation::cluster::Fleet::default();
+        let mut private = cluster.private(&fleet);
+        private.evidence = Some(Evidence {
+            trusts: Reported::Seen(cluster.trusts().union(&self.east.lock().unwrap().trusts()).copied().collect()),
+            networks: Reported::Seen(Vec::new()),
+            reads: Reported::Seen(Vec::new()),
+            routes: Reported::Seen(Vec::new()),
+            prepared: Reported::Seen(true),
+            ..Evidence::unknown("for the own engine alone")
+        });
+        let state = Arc::new(Mutex::new(Publication { public: cluster.public(), private, misbehaves: None }));
+        let shown = state.clone();
+        let script = move |head: &str| {
+            let shown = shown.lock().unwrap();
+            if let Some(misbehaves) = &shown.misbehaves {
+                return misbehaves(head);
+            }
+            if is_private(head) { json_answer(shown.private.to_json()) } else { json_answer(shown.public.to_json()) }
+        };
+        let peer = self.runtime.block_on(Peer::start(&serving(&self.ca), script));
+        let endpoint = format!("https://{}/metadata", peer.address);
+        let spec = json!({
+            "metadataEndpoint": endpoint, "metadata": { "ca": self.ca.pem }, "allow": { "addresses": ["127.0.0.0/8"] },
+        });
+        self.apiserver.put(OBJECTS, json!({ "metadata": { "name": name, "generation": 1 }, "spec": spec }));
+        self.peers.insert(name.to_owned(), ScriptedPeer { state, _peer: peer });
+    }
+
+    fn publishes(&self, peer: &str, edit: impl FnOnce(&mut Publication)) {
+        edit(&mut self.peers[peer].state.lock().unwrap());
+    }
+
+    fn status(&self, peer: &str) -> Value {
+        self.apiserver.get(OBJECTS, peer).map(|object| object["status"].clone()).unwrap_or_default()
+    }
+
+    #[track_caller]
+    fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let begun = Instant::now();
+        while !holds() {
+            assert!(begun.elapsed() < PATIENCE, "{what}: {:#?}", self.apiserver.all(OBJECTS));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until a condition has this status; its reason.
+    #[track_caller]
+    fn condition(&self, peer: &str, kind: &str, status: &str) -> String {
+        let mut reason = String::new();
+        self.until(&format!("{kind} of {peer} to be {status}"), || {
+            let found = condition(&self.status(peer), kind);
+            found["reason"].as_str().unwrap_or_default().clone_into(&mut reason);
+            found["status"] == status
+        });
+        reason
+    }
+
+    /// Waits for two runs that began after now.
+    fn runs(&self) {
+        let asked = || self.own.requests().iter().filter(|head| is_private(head)).count();
+        let before = asked();
+        // each run asks the own exporter once, and what it saw is written before the next one
+        self.until("three runs", || asked() >= before + 3);
+    }
+
+    /// Texts of what the agent applied, and of what it accepted.
+    fn written(&self) -> BTreeMap<String, Value> {
+        let maps = ["isthmus-lock", "isthmus-mesh", "isthmus-peers", "isthmus-routes"];
+        let maps = maps
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), self.apiserver.get(MAPS, name)?["data"].clone())));
+        let secrets = self.apiserver.all(SECRETS).into_iter();
+        let secrets = secrets.map(|one| (name_of(&one), one["data"].clone()));
+        maps.chain(secrets.filter(|(name, _)| name.starts_with("istio-remote-secret-"))).collect()
+    }
+
+    fn accept(&self, peer: &str, digest: &str) {
+        self.apiserver.edit(OBJECTS, peer, |object| object["metadata"]["annotations"][ACCEPT] = digest.into());
+    }
+
+    /// How often a status was written.
+    fn status_writes(&self, peer: &str) -> usize {
+        let path = format!("{OBJECTS}/{peer}/status");
+        self.apiserver.writes().iter().filter(|write| write.path == path).count()
+    }
+}
+
+fn name_of(object: &Value) -> String {
+    object["metadata"]["name"].as_str().unwrap().to_owned()
+}
+
+fn condition(status: &Value, kind: &str) -> Value {
+    let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+    conditions.into_iter().find(|one| one["type"] == kind).unwrap_or_default()
+}
+
+/// What east's own exporter answers: that all which was applied is live.
+fn own_answer(east: &Mutex<SimulatedCluster>, apiserver: &ObjectServer, head: &str) -> Vec<PeerStep> {
+    let mut east = east.lock().unwrap();
+    let live =
+        ["isthmus-mesh", "isthmus-peers", "isthmus-routes"].into_iter().filter_map(|name| apiserver.get(MAPS, name));
+    let secrets = apiserver.all(SECRETS).into_iter();
+    let secrets = secrets.filter(|one| one["metadata"]["labels"]["istio/multiCluster"] == "true");
+    let typed = |kind: &str, mut object: Value| {
+        object["apiVersion"] = "v1".into();
+        object["kind"] = kind.into();
+        (format!("{kind}-{}", object["metadata"]["name"]), object.to_string().into_bytes())
+    };
+    let live = live.map(|map| typed("ConfigMap", map)).chain(secrets.map(|secret| typed("Secret", secret)));
+    east.sync(&live.collect());
+    let map = apiserver.get(MAPS, "isthmus-identity");
+    let identity = map.and_then(|map| Identity::parse(map["data"]["identity.json"].as_str()?.as_bytes()).ok());
+    let Some(identity) = identity else { return answer("503 Service Unavailable", "", "not ready") };
+    if !is_private(head) {
+        let public = PublicDocument {
+            authn_key: identity.keys[0].pem.clone(),
+            authn_keys: identity.keys,
+            relay_ca: identity.relay_ca,
+            ..east.public()
+        };
+        return json_answer(public.to_json());
+    }
+    let read = |cluster_id| Read { cluster_id, state: ReadState::Synced };
+    let route = |(cluster_id, api_host)| LiveRoute { cluster_id, api_host, state: RouteState::Ok, reason: None };
+    let evidence = Evidence {
+        trusts: Reported::Seen(east.trusts()),
+        networks: Reported::Seen(east.networks()),
+        reads: Reported::Seen(east.reads().into_iter().map(read).collect()),
+        routes: Reported::Seen(east.routes().into_iter().map(route).collect()),
+        prepared: Reported::Seen(true),
+        relay_token: Reported::Seen(false),
+        credentials: Reported::Seen(Vec::new()),
+        mesh_config: Reported::Seen(StandardMeshConfig::default()),
+        serial: Reported::Seen(east.admitted().serial),
+    };
+    let fleet = isthmus::simulation::cluster::Fleet::default();
+    json_answer(PrivateDocument { evidence: Some(evidence), ..east.private(&fleet) }.to_json())
+}
+
+#[test]
+fn another_root_key_or_uuid_stops_its_peer_alone_until_it_is_accepted() {
+    let (acting, _replica) = Acting::joined(&["north", "west"]);
+    acting.runs();
+    let north = acting.status_writes("north");
+    let events = acting.apiserver.all(EVENTS).len();
+    let stranger = SimulatedCluster::new("west", &[99; 32], "127.0.0.9").unwrap();
+    let other_key = PrivateKey::generate(&[98; 32]).unwrap().public().clone();
+    let changes: [PublicChange<'_>; 3] = [
+        ("another root CA", "TrustChange", Box::new(|public| public.root_ca.clone_from(&stranger.root.pem))),
+        ("another key", "TrustChange", Box::new(|public| public.authn_key = other_key.clone())),
+        ("another UUID", "ClusterUUIDMismatch", Box::new(|public| public.cluster_uuid = stranger.uuid.clone())),
+    ];
+    for (what, expected, change) in changes {
+        let (before, public) = (acting.written(), acting.peers["west"].state.lock().unwrap().public.clone());
+        acting.publishes("west", |shown| change(&mut shown.public));
+        assert_eq!(acting.condition("west", "TrustPinned", "False"), expected, "{what}");
+        assert_eq!(acting.condition("west", "PublicMetadataExchangeReady", "False"), expected, "{what}");
+        let digest = acting.status("west")["trustChange"]["digest"].as_str().unwrap().to_owned();
+        // what was accepted last stays in use, and so it does for the wrong digest
+        acting.accept("west", "sha256:0000000000000000000000000000000000000000000000000000000000000000");
+        acting.runs();
+        assert_eq!(acting.written(), before, "{what}");
+        assert_eq!(condition(&acting.status("west"), "SecretRendered")["status"], "True", "{what}");
+        // taken back, it is as if it had not been
+        acting.publishes("west", |shown| shown.public = public);
+        acting.condition("west", "TrustPinned", "True");
+        acting.runs();
+        assert_eq!(acting.written(), before, "{what}");
+        assert!(acting.status("west")["trustChange"].is_null(), "{what}");
+        // published again, it is the same change
+        acting.publishes("west", |shown| change(&mut shown.public));
+        acting.condition("west", "TrustPinned", "False");
+        assert_eq!(acting.status("west")["trustChange"]["digest"], digest, "{what}");
+        acting.accept("west", &digest);
+        acting.condition("west", "TrustPinned", "True");
+        acting.condition("west", "ControlPlaneSynced", "True");
+        assert_ne!(acting.written(), before, "{what}");
+    }
+    let mesh = acting.written()["isthmus-mesh"]["mesh"].as_str().unwrap().to_owned();
+    assert_eq!(mesh.matches("BEGIN CERTIFICATE").count(), 3, "the former root of west stays for a while: {mesh}");
+    assert_eq!(acting.status_writes("north"), north, "north was touched");
+    assert!(acting.apiserver.all(EVENTS).len() > events);
+}
+
+/// What peers do that should do otherwise, and what the object then shows (R-01, R-03 to R-09 and R-11 to R-13 of hostile answers).
+fn misbehaviours() -> Vec<(&'static str, &'static str, Misbehaviour)> {
+    fn always(steps: Vec<PeerStep>) -> Misbehaviour {
+        Arc::new(move |_| steps.clone())
+    }
+    let html = "content-type: text/html\r\n";
+    let whole = |status: &str| always(answer(status, "content-type: application/json\r\n", "{}"));
+    let body = |text: &str| always(json_answer(text));
+    let raw = |text: &str| always(send(text));
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
+    vec![
+        ("hangs-up", "FetchFailed", always(vec![PeerStep::Close])),
+        ("is-silent", "FetchFailed", always(vec![PeerStep::Hang])),
+        ("half-open", "FetchFailed", always(vec![PeerStep::Send(head.into()), PeerStep::Hang])),
+        (
+            "cut-off",
+            "FetchFailed",
+            always(vec![PeerStep::Send(format!("{head}content-length: 900\r\n\r\n{{").into()), PeerStep::Close]),
+        ),
+        ("slow-head", "FetchFailed", always(vec![PeerStep::Trickle(head.into(), Duration::from_millis(500))])),
+        (
+            "slow-body",
+            "FetchFailed",
+            always(vec![
+                PeerStep::Send(format!("{head}content-length: 900\r\n\r\n").into()),
+                PeerStep::Trickle(vec![b' '; 900], Duration::from_millis(500)),
+            ]),
+        ),
+        (
+            "huge",
+            "FetchFailed",
+            always(vec![
+                PeerStep::Send(format!("{head}content-length: 10000000000\r\n\r\n").into()),
+                PeerStep::Flood(vec![b' '; 4096]),
+            ]),
+        ),
+        (
+            "endless",
+            "FetchFailed",
+            always(vec![
+                PeerStep::Send(format!("{head}transfer-encoding: chunked\r\n\r\n").into()),
+                PeerStep::Flood([b"1000\r\n".as_slice(), &[b' '; 4096], b"\r\n"].concat()),
+            ]),
+        ),
+        (
+            "packed",
+            "FetchFailed",
+            always(answer("200 OK", "content-type: application/json\r\ncontent-encoding: gzip\r\n", "x")),
+        ),
+        ("many-headers", "FetchFailed", always(answer("200 OK", &"x: y\r\n".repeat(10_000), "{}"))),
+        ("truncated", "InvalidJSON", body("{\"clusterUUID\": \"")),
+        ("twice", "InvalidJSON", body("{\"clusterUUID\": \"a\", \"clusterUUID\": \"b\"}")),
+        ("deep", "InvalidJSON", body(&format!("{}{}", "[".repeat(10_000), "]".repeat(10_000)))),
+        ("with-bom", "InvalidJSON", body("\u{feff}{}")),
+        ("trailing", "InvalidJSON", body("{} {}")),
+        ("an-error", "InvalidPublicMetadata", body("{\"error\": \"try again\"}")),
+        ("login-page", "InvalidJSON", always(answer("200 OK", html, "<html>log in</html>"))),
+        ("no-content", "NonOKResponse", raw("HTTP/1.1 204 No Content\r\n\r\n")),
+        ("partial", "NonOKResponse", whole("206 Partial Content")),
+        ("unchanged", "NonOKResponse", raw("HTTP/1.1 304 Not Modified\r\n\r\n")),
+        ("unauthorized", "NonOKResponse", whole("401 Unauthorized")),
+        ("forbidden", "NonOKResponse", whole("403 Forbidden")),
+        ("not-found", "NonOKResponse", whole("404 Not Found")),
+        ("throttled", "NonOKResponse", always(answer("429 Too Many Requests", "retry-after: 86400\r\n", ""))),
+        ("broken", "NonOKResponse", whole("500 Internal Server Error")),
+        ("starting", "NonOKResponse", whole("503 Service Unavailable")),
+        ("elsewhere", "NonOKResponse", always(answer("302 Found", "location: http://127.0.0.1:1/\r\n", ""))),
+        ("no-http", "FetchFailed", raw("nonsense\r\n\r\n")),
+    ]
+}
+
+/// Whatever peers do to the agent, it keeps what it last knew of them, and the others are served as ever.
+#[test]
+fn peers_that_misbehave_are_kept_as_they_were_and_touch_no_other() {
+    let misbehaviours = misbehaviours();
+    let names: Vec<&str> = misbehaviours.iter().map(|(name, _, _)| *name).chain(["north"]).collect();
+    let (acting, _replica) = Acting::joined(&names);
+    acting.runs();
+    let (before, north) = (acting.written(), acting.status_writes("north"));
+    let events: BTreeSet<String> = acting.apiserver.all(EVENTS).iter().map(name_of).collect();
+    for (name, _, misbehaves) in &misbehaviours {
+        acting.publishes(name, |shown| shown.misbehaves = Some(misbehaves.clone()));
+    }
+    for (name, reason, _) in &misbehaviours {
+        assert_eq!(acting.condition(name, "PublicMetadataExchangeReady", "False"), *reason, "{name}");
+    }
+    acting.runs();
+    assert_eq!(acting.written(), before);
+    assert_eq!(acting.status_writes("north"), north, "the healthy peer's conditions flicker");
+    for (name, _, _) in &misbehaviours {
+        let status = acting.status(name);
+        for kind in ["TrustPinned", "SecretRendered", "ControlPlaneSynced", "RemoteAPIServerReady", "Reconciled"] {
+            assert_eq!(condition(&status, kind)["status"], "True", "{kind} of {name}: {status:#}");
+        }
+    }
+    // each change of state is one Event, however many runs there were
+    let new: Vec<Value> =
+        acting.apiserver.all(EVENTS).into_iter().filter(|event| !events.contains(&name_of(event))).collect();
+    for (name, _, _) in &misbehaviours {
+        let of_it = new.iter().filter(|event| event["involvedObject"]["name"] == *name);
+        let mut reasons: Vec<&str> = of_it.map(|event| event["reason"].as_str().unwrap()).collect();
+        reasons.sort_unstable();
+        let expected = ["PrivateMetadataExchangeReadyNot", "PublicMetadataExchangeReadyNot"];
+        assert_eq!(reasons.iter().filter(|reason| expected.contains(reason)).count(), 2, "{name}: {reasons:?}");
+    }
+    assert!(new.iter().all(|event| event["involvedObject"]["name"] != "north"));
+    // the healthy one is served meanwhile
+    acting.publishes("north", |shown| {
+        shown.private.ingress_gateways = vec![isthmus::types::address::Gateway::new("127.0.0.200", 15443).unwrap()];
+    });
+    acting.until("north's new gateway", || acting.status("north")["peer"]["gateways"][0] == "127.0.0.200:15443");
+    for (name, _, _) in &misbehaviours {
+        acting.publishes(name, |shown| shown.misbehaves = None);
+    }
+    for (name, _, _) in &misbehaviours {
+        acting.condition(name, "PublicMetadataExchangeReady", "True");
+        acting.condition(name, "PrivateMetadataExchangeReady", "True");
+    }
+}
+
+/// Of two replicas one writes, and the other does once the first is seen to be gone.
+#[test]
+fn two_replicas_never_both_write() {
+    let mut acting = Acting::new();
+    acting.peer("west");
+    let first = acting.start("one");
+    let second = acting.start("two");
+    acting.condition("west", "SecretRendered", "True");
+    acting.condition("west", "ControlPlaneSynced", "True");
+    let of_links = || {
+        let writes = acting.apiserver.writes().into_iter();
+        // what relays keep in order is the same for all of them
+        let own = ["isthmus-authn", "isthmus-identity", "-tls", "/leases"];
+        writes.filter(|write| own.iter().all(|part| !write.path.contains(part))).collect::<Vec<_>>()
+    };
+    let writers: BTreeSet<String> = of_links().into_iter().map(|write| write.by).collect();
+    assert_eq!(writers.len(), 1, "{writers:?}");
+    let acts = writers.into_iter().next().unwrap();
+    let other = if acts == "one" { "two" } else { "one" };
+    // the one that acts is killed in the midst of things
+    acting.publishes("west", |shown| {
+        shown.private.ingress_gateways = vec![isthmus::types::address::Gateway::new("127.0.0.200", 15443).unwrap()];
+    });
+    let (killed, _other) = if acts == "one" { (first, second) } else { (second, first) };
+    drop(killed);
+    let at = Instant::now();
+    acting.until("the other replica to act", || {
+        acting.publishes("west", |shown| {
+            let port = 15443 + at.elapsed().as_secs();
+            shown.private.ingress_gateways = vec![isthmus::types::address::Gateway::new("127.0.0.200", port).unwrap()];
+        });
+        of_links().iter().any(|write| write.by == other)
+    });
+    let all = of_links();
+    let last_of_first = all.iter().rposition(|write| write.by == acts).unwrap();
+    let first_of_other = all.iter().position(|write| write.by == other).unwrap();
+    assert!(last_of_first < first_of_other, "{all:#?}");
+    let took = all[first_of_other].at - at;
+    assert!(took > Duration::from_secs(10), "it acted after {took:?}, when the first could still have written");
+    let lease = acting.apiserver.get(LEASES, "isthmus-agent").unwrap();
+    assert!(!lease["spec"]["holderIdentity"].as_str().unwrap().is_empty());
+}
+
+/// Another root CA of the own cluster stops everything, is shown with its digest, and is accepted where the cluster is described.
+#[test]
+fn another_root_of_the_own_cluster_waits_for_its_digest() {
+    let (acting, _replica) = Acting::joined(&["west"]);
+    acting.runs();
+    let before = acting.written();
+    acting.east.lock().unwrap().replace_root().unwrap();
+    assert_eq!(acting.condition("west", "Reconciled", "False"), "OwnTrustChange");
+    let shown = condition(&acting.status("west"), "Reconciled")["message"].as_str().unwrap().to_owned();
+    assert!(shown.contains("root CA of this cluster") && shown.contains("ConfigMap isthmus-agent"), "{shown}");
+    assert_eq!(acting.written(), before);
+    assert_eq!(condition(&acting.status("west"), "SecretRendered")["status"], "True");
+    let digest = shown.rsplit(' ').next().unwrap().to_owned();
+    acting.apiserver.edit(MAPS, "isthmus-agent", |map| map["metadata"]["annotations"][ACCEPT] = digest.into());
+    acting.condition("west", "Reconciled", "True");
+    assert_ne!(acting.written()["isthmus-lock"], before["isthmus-lock"]);
+}
