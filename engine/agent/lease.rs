@@ -14,6 +14,7 @@ use crate::cluster::objects::{ObjectClient, PATIENCE};
 use crate::cluster::unread::ReadError;
 use crate::roles::role::Role;
 use crate::types::name::Namespace;
+use crate::types::object::{MANAGED_BY, MANAGER, OF_AGENT, OWNER_LABEL};
 use crate::wire::agent::AGENT;
 
 /// How long a renewal lets its holder write.
@@ -209,7 +210,7 @@ async fn write(
     let Some(mut lease) = found else {
         let lease = json!({
             "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-            "metadata": { "name": AGENT, "namespace": namespace, "labels": { "app.kubernetes.io/part-of": "isthmus" } },
+            "metadata": { "name": AGENT, "namespace": namespace, "labels": { MANAGED_BY: MANAGER, OWNER_LABEL: OF_AGENT } },
             "spec": { "holderIdentity": holder, "leaseDurationSeconds": EXPIRES.as_secs(), "acquireTime": time, "renewTime": time },
         });
         return client.create(&collection(namespace), &lease).await.map(drop);

@@ -29,7 +29,7 @@ pub(super) struct BedCluster {
     pub(super) name: &'static str,
     /// The service that runs here, its port, and where the clients of all clusters listen for it.
     pub(super) app: &'static str,
-    port: u16,
+    pub(super) port: u16,
     pub(super) index: u16,
     /// Its trust domain.
     pub(super) domain: &'static str,
@@ -401,7 +401,12 @@ impl BedMesh {
     /// What a kubelet would do: a process with the arguments of the Deployment, the token of the ServiceAccount and the
     /// files of the Secret; and the Pod that shows it.
     pub(super) fn run(&self, cluster: BedCluster, role: &str, host: u8) {
-        let files = self.folder(cluster).join(format!("{role}-files"));
+        self.run_replica(cluster, role, host, role);
+    }
+
+    /// The same for one of several of a role, whose process has a name of its own.
+    pub(super) fn run_replica(&self, cluster: BedCluster, role: &str, host: u8, process: &str) {
+        let files = self.folder(cluster).join(format!("{process}-files"));
         fs::create_dir_all(&files).unwrap();
         let account = format!("isthmus-{role}");
         let mut token = self.kubectl(cluster);
@@ -446,7 +451,7 @@ impl BedMesh {
             fs::write(files.join("istio-token"), succeed(&mut token).trim()).unwrap();
             arguments.push(format!("--istio-token={}", files.join("istio-token").display()));
         }
-        let pod = format!("{account}-0");
+        let pod = if process == role { format!("{account}-0") } else { format!("isthmus-{process}") };
         self.apply(cluster, &json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": { "name": pod, "namespace": "istio-system", "labels": deployment["spec"]["template"]["metadata"]["labels"] },
@@ -468,7 +473,7 @@ impl BedMesh {
         succeed(patch.arg(status.to_string()));
         succeed(
             script("bed")
-                .args(["run", role, cluster.name, &cluster.index.to_string()])
+                .args(["run", process, cluster.name, &cluster.index.to_string()])
                 .arg(self.dir.path())
                 .args(self.inside())
                 .arg(std::env::var("ISTHMUS_TESTBED_ENGINE").as_deref().unwrap_or(ENGINE))

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::mesh::BedMesh;
+use super::mesh::{BedCluster, BedMesh};
 use super::{one_at_a_time, succeed};
 
 #[test]
@@ -22,7 +22,7 @@ fn a_root_is_rotated_and_then_replaced_without_a_lost_request() {
         for root in ["first", "second", "third"] {
             create(dir, root);
         }
-        give(dir, "first", &["first"]);
+        give(dir, "east", "first", &["first"]);
     };
     let Some(mesh) = BedMesh::start_after(&of, &[], given) else { return };
     mesh.says("east", "  rootOverlap: 1s\n");
@@ -33,15 +33,15 @@ fn a_root_is_rotated_and_then_replaced_without_a_lost_request() {
     each_request_shakes_hands(&mesh, true);
 
     mesh.loses_nothing_while("the second root stands beside the first", || {
-        restart(&mesh, "first", &["first", "second"]);
+        restart(&mesh, mesh.cluster("east"), "first", &["first", "second"]);
         accept(&mesh);
         mesh.until("west to trust both", || both(&mesh, ["first", "second"]));
-        restart(&mesh, "second", &["first", "second"]);
+        restart(&mesh, mesh.cluster("east"), "second", &["first", "second"]);
     });
-    renew(&mesh);
-    assert_eq!(issuer(&mesh), "second");
+    renew(&mesh, mesh.cluster("east"));
+    assert_eq!(issuer(mesh.cluster("east")), "second");
     mesh.loses_nothing_while("the second root signs, and the first one goes", || {
-        restart(&mesh, "second", &["second"]);
+        restart(&mesh, mesh.cluster("east"), "second", &["second"]);
         mesh.until("east to publish the second root alone", || gone(&mesh, "first"));
     });
     // Istio's proxies ask for new certificates as soon as their istiod pushes other roots: before west can trust the third one,
@@ -50,14 +50,14 @@ fn a_root_is_rotated_and_then_replaced_without_a_lost_request() {
     mesh.loses_nothing_while("the third root takes the place of the second", || {
         mesh.says("east", "  rootOverlap: 1h\n");
         mesh.write_specs();
-        restart(&mesh, "third", &["third"]);
+        restart(&mesh, mesh.cluster("east"), "third", &["third"]);
         accept(&mesh);
         // certificates that the second one signed are shown until they are renewed
         mesh.until("west to trust both", || both(&mesh, ["second", "third"]));
     });
     each_request_shakes_hands(&mesh, true);
-    renew(&mesh);
-    assert_eq!(issuer(&mesh), "third");
+    renew(&mesh, mesh.cluster("east"));
+    assert_eq!(issuer(mesh.cluster("east")), "third");
     mesh.loses_nothing_while("the third root signs, and the second one goes", || {
         mesh.says("east", "  rootOverlap: 1s\n");
         mesh.write_specs();
@@ -82,7 +82,8 @@ fn each_request_shakes_hands(mesh: &BedMesh, each: bool) {
     thread::sleep(Duration::from_secs(3));
 }
 
-fn create(dir: &Path, name: &str) {
+/// A root CA and its key, in files of this name.
+pub(super) fn create(dir: &Path, name: &str) {
     let file = |ending: &str| dir.join(format!("{name}.{ending}"));
     let mut openssl = Command::new("openssl");
     openssl
@@ -94,9 +95,9 @@ fn create(dir: &Path, name: &str) {
     succeed(&mut openssl);
 }
 
-/// Gives east's istiod, at its next start, a CA that signs, and the roots that are published.
-fn give(dir: &Path, signs: &str, roots: &[&str]) {
-    let folder = dir.join("east/cacerts");
+/// Gives the istiod of a cluster, at its next start, a CA that signs, and the roots that are published.
+pub(super) fn give(dir: &Path, cluster: &str, signs: &str, roots: &[&str]) {
+    let folder = dir.join(cluster).join("cacerts");
     fs::create_dir_all(&folder).unwrap();
     let read = |name: &str, ending: &str| fs::read_to_string(dir.join(format!("{name}.{ending}"))).unwrap();
     let write = |file: &str, text: String| fs::write(folder.join(file), text).unwrap();
@@ -106,13 +107,13 @@ fn give(dir: &Path, signs: &str, roots: &[&str]) {
     write("root-cert.pem", roots.iter().map(|root| read(root, "pem")).collect());
 }
 
-fn restart(mesh: &BedMesh, signs: &str, roots: &[&str]) {
-    let east = mesh.cluster("east");
-    give(mesh.dir.path(), signs, roots);
-    mesh.stop("istiod", east);
-    mesh.istiod(east, true);
+/// Starts istiod again, with these.
+pub(super) fn restart(mesh: &BedMesh, cluster: BedCluster, signs: &str, roots: &[&str]) {
+    give(mesh.dir.path(), cluster.name, signs, roots);
+    mesh.stop("istiod", cluster);
+    mesh.istiod(cluster, true);
     let published = || {
-        let shown = mesh.object(east, "configmap", "istio-ca-root-cert");
+        let shown = mesh.object(cluster, "configmap", "istio-ca-root-cert");
         let shown = shown["data"]["root-cert.pem"].as_str().unwrap_or_default().to_owned();
         let is_so =
             shown.matches("BEGIN").count() == roots.len() && roots.iter().all(|root| shown.contains(&line(mesh, root)));
@@ -120,9 +121,9 @@ fn restart(mesh: &BedMesh, signs: &str, roots: &[&str]) {
     };
     mesh.until("istiod to publish its roots", published);
     // what a kubelet does in every pod
-    let shown = mesh.object(east, "configmap", "istio-ca-root-cert");
+    let shown = mesh.object(cluster, "configmap", "istio-ca-root-cert");
     for proxy in ["gateway", "client", "server"] {
-        let file = mesh.folder(east).join(proxy).join("var/run/secrets/istio/root-cert.pem");
+        let file = mesh.folder(cluster).join(proxy).join("var/run/secrets/istio/root-cert.pem");
         fs::write(file, shown["data"]["root-cert.pem"].as_str().unwrap()).unwrap();
     }
 }
@@ -152,31 +153,37 @@ fn accept(mesh: &BedMesh) {
     mesh.sync_all();
 }
 
-/// New certificates for east's workloads: each proxy starts again.
-fn renew(mesh: &BedMesh) {
-    let east = mesh.cluster("east");
+/// New certificates for the workloads of a cluster: each proxy starts again.
+pub(super) fn renew(mesh: &BedMesh, cluster: BedCluster) {
     for proxy in ["gateway", "server", "client"] {
-        mesh.stop(proxy, east);
-        mesh.proxy(proxy, east);
+        mesh.stop(proxy, cluster);
+        mesh.proxy(proxy, cluster);
     }
     for (reader, peer) in mesh.links() {
         mesh.answers(reader, peer);
     }
 }
 
-/// Who signed the certificate that east's server shows to those who come through its gateway.
-fn issuer(mesh: &BedMesh) -> String {
-    let gateway = mesh.cluster("east").address(50, 15443).to_string();
+/// Who signed the certificate that a cluster's server shows to those who come through its gateway.
+pub(super) fn issuer(cluster: BedCluster) -> String {
+    let gateway = cluster.address(50, 15443).to_string();
     let mut openssl = Command::new("openssl");
     openssl.args(["s_client", "-connect", &gateway, "-alpn", "istio", "-servername"]);
-    let output = openssl.arg("outbound_.7002_._.orders.shop.svc.cluster.local").stdin(Stdio::null()).output().unwrap();
+    let port = cluster.port;
+    let name = format!("outbound_.{port}_._.{}.shop.svc.cluster.local", cluster.app);
+    let output = openssl.arg(name).stdin(Stdio::null()).output().unwrap();
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
     let issuer = shown.lines().find_map(|line| line.strip_prefix("issuer=")).unwrap_or_else(|| panic!("{shown}"));
     issuer.trim_start_matches(|c: char| c != '=').trim_start_matches('=').trim().to_owned()
 }
 
 fn trusts(mesh: &BedMesh, root: &str) -> bool {
-    let mesh_config: Value = mesh.cluster("west").istiod("/debug/mesh").unwrap();
+    is_trusted(mesh, mesh.cluster("west"), root)
+}
+
+/// Whether istiod of a cluster trusts a root of another one.
+pub(super) fn is_trusted(mesh: &BedMesh, cluster: BedCluster, root: &str) -> bool {
+    let mesh_config: Value = cluster.istiod("/debug/mesh").unwrap();
     mesh_config["caCertificates"].to_string().contains(&line(mesh, root))
 }
 
