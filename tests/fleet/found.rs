@@ -527,3 +527,13 @@ fn a_published_network_that_a_stated_one_hid_is_compared_when_the_statement_goes
     let (_, taken) = super::walk(3, true, false, &steps, &[], std::env::var_os("ISTHMUS_TELL").is_some());
     taken.unwrap();
 }
+
+/// A cluster that no one has the key to ask counted as one that publishes no evidence, of which time alone tells.
+#[test]
+fn a_cluster_whose_key_is_missing_is_waited_for_as_any_that_shows_nothing() {
+    for clusters in [2, 3] {
+        let steps = [WalkStep::Trouble(1, ClusterTrouble::Forbidden), edit(0, "state", 0), WalkStep::Converge];
+        let (_, taken) = super::walk(clusters, true, false, &steps, &[], std::env::var_os("ISTHMUS_TELL").is_some());
+        taken.unwrap();
+    }
+}
