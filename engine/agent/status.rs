@@ -172,9 +172,14 @@ pub(super) fn held_back_of_own(run: &Run, own: &ClusterName) -> Option<String> {
     open_change(run, own).map(of_own)
 }
 
-fn of_own(change: &TrustChange) -> String {
+/// What of a cluster a trust change is of.
+fn changed(change: &TrustChange) -> String {
     let what: Vec<String> = change.findings.iter().map(|finding| finding.what.to_string()).collect();
-    let what = what.join(", ");
+    what.join(", ")
+}
+
+fn of_own(change: &TrustChange) -> String {
+    let what = changed(change);
     match change.verdict {
         Verdict::Refused => format!("refused: {what} of this cluster"),
         Verdict::HeldBack | Verdict::Proposed | Verdict::Approved => format!(
@@ -316,12 +321,11 @@ impl<'a> PeerRun<'a> {
     fn trust_pinned(self) -> PeerCondition {
         const KIND: &str = "TrustPinned";
         if let Some(change) = self.trust_change() {
-            let what: Vec<String> = change.findings.iter().map(|finding| finding.what.to_string()).collect();
+            let what = changed(change);
             let message = match change.verdict {
-                Verdict::Refused => format!("refused: {}", what.join(", ")),
+                Verdict::Refused => format!("refused: {what}"),
                 Verdict::HeldBack | Verdict::Proposed | Verdict::Approved => format!(
-                    "held back: {}; its last good state is kept until the annotation {ACCEPT_TRUST} has {}",
-                    what.join(", "),
+                    "held back: {what}; its last good state is kept until the annotation {ACCEPT_TRUST} has {}",
                     change.digest
                 ),
             };
