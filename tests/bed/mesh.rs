@@ -300,6 +300,16 @@ impl BedMesh {
         succeed(self.kubectl(cluster).args(["apply", "--server-side", "--force-conflicts", "--filename"]).arg(file));
     }
 
+    /// The same of an object that an apiserver takes only after it has come to know something, which is waited for.
+    pub(super) fn apply_once_it_is_taken(&self, cluster: BedCluster, what: &str, object: &Value) {
+        let file = self.folder(cluster).join("object.json");
+        fs::write(&file, object.to_string()).unwrap();
+        self.until(what, || {
+            let out = self.kubectl(cluster).args(["apply", "--server-side", "--filename"]).arg(&file).output().unwrap();
+            if out.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&out.stderr).into_owned()) }
+        });
+    }
+
     /// Lines of a cluster's spec beside those that all have, two spaces in. They take effect with the next `write_specs`.
     pub(super) fn says(&self, cluster: &'static str, lines: &str) {
         self.output.lock().unwrap().insert(cluster, lines.to_owned());

@@ -3,7 +3,6 @@
 //! is. And what is new in a peer is read soon.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -134,12 +133,7 @@ fn a_new_kind_is_read_soon(mesh: &BedMesh, definition: &Value) {
     let honest =
         entry(west, "honest", &rogue(west, 70), &json!({ "app": "cart", "security.istio.io/tlsMode": "istio" }), None);
     mesh.apply(west, definition);
-    let file = mesh.folder(west).join("entry.json");
-    fs::write(&file, honest.to_string()).unwrap();
-    mesh.until("the new kind to be served", || {
-        let out = mesh.kubectl(west).args(["apply", "--server-side", "--filename"]).arg(&file).output().unwrap();
-        if out.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&out.stderr).into_owned()) }
-    });
+    mesh.apply_once_it_is_taken(west, "the new kind to be served", &honest);
     let begin = Instant::now();
     let mut seen = Value::Null;
     mesh.until("the entry to be known in east", || {
@@ -181,12 +175,7 @@ fn an_address_stays_with_the_readers_own_service(mesh: &BedMesh) {
         json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": name, "namespace": "shop" },
             "spec": { "clusterIP": address, "ports": [{ "name": "tcp", "port": 5432 }] } })
     };
-    let file = mesh.folder(west).join("rogue-service.json");
-    fs::write(&file, service("a-rogue").to_string()).unwrap();
-    mesh.until("the range to be known", || {
-        let out = mesh.kubectl(west).args(["apply", "--server-side", "--filename"]).arg(&file).output().unwrap();
-        if out.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&out.stderr).into_owned()) }
-    });
+    mesh.apply_once_it_is_taken(west, "the range to be known", &service("a-rogue"));
     let observer = Observer::start(east);
     mesh.until("east's proxies to be told of it", || listened(&observer, &address).map(drop));
     // both are created within seconds, of which istiod keeps no parts
@@ -234,12 +223,7 @@ fn rogue_objects(mesh: &BedMesh) {
             "spec": { "gatewayClassName": "istio-remote", "listeners": [listener],
                 "addresses": [{ "type": "IPAddress", "value": rogue(west, address) }] },
         });
-        let file = mesh.folder(west).join("gateway.json");
-        fs::write(&file, gateway.to_string()).unwrap();
-        mesh.until("gateways to be served", || {
-            let out = mesh.kubectl(west).args(["apply", "--server-side", "--filename"]).arg(&file).output().unwrap();
-            if out.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&out.stderr).into_owned()) }
-        });
+        mesh.apply_once_it_is_taken(west, "gateways to be served", &gateway);
     }
     let with_mtls = json!({ "app": "cart", "security.istio.io/tlsMode": "istio", OF_NETWORK: "network-east" });
     mesh.apply(west, &entry(west, "rogue", &rogue(west, 71), &with_mtls, Some("network-east")));
