@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use isthmus::roles::relay::RelayOptions;
-use isthmus::roles::role::{Role, RolePages, StopSignal};
+use isthmus::roles::role::{Role, StopSignal};
 use isthmus::server::limits::RoleLimits;
-use isthmus::server::telemetry::{Metrics, Readiness};
 use isthmus::simulation::cluster::SimulatedCluster;
 use isthmus::types::key::PrivateKey;
 use isthmus::types::name::Namespace;
@@ -130,18 +129,7 @@ impl Acting {
     fn start(&self, name: &'static str) -> Replica {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let entered = runtime.enter();
-        let (stop, stopping) = StopSignal::new();
-        let role = Role {
-            namespace: Namespace::istio_system(),
-            limits: RoleLimits::of_relay(),
-            access: self.apiserver.access_of(name),
-            metrics: Metrics::new(),
-            health: Readiness::default(),
-            stopping,
-            tls: None,
-            pages: RolePages::default(),
-            behind_proxy: false,
-        };
+        let (role, stop) = Role::new(Namespace::istio_system(), RoleLimits::of_relay(), self.apiserver.access_of(name));
         drop(entered);
         let options = RelayOptions {
             exporter_hosts: vec!["127.0.0.1".to_owned()],

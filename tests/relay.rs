@@ -54,24 +54,13 @@ struct RunningRelay {
 
 fn role(apiserver: &ObjectServer) -> (Role, StopSignal) {
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-    let (stop, stopping) = StopSignal::new();
-    let role = Role {
-        namespace: Namespace::istio_system(),
-        limits: RoleLimits {
-            watches_per_peer: 2,
-            drain: Duration::from_millis(100),
-            list: Duration::from_secs(3),
-            ..RoleLimits::of_relay()
-        },
-        access: apiserver.access(),
-        metrics: Metrics::new(),
-        health: Readiness::default(),
-        stopping,
-        tls: None,
-        pages: isthmus::roles::role::RolePages::default(),
-        behind_proxy: false,
+    let limits = RoleLimits {
+        watches_per_peer: 2,
+        drain: Duration::from_millis(100),
+        list: Duration::from_secs(3),
+        ..RoleLimits::of_relay()
     };
-    (role, stop)
+    Role::new(Namespace::istio_system(), limits, apiserver.access())
 }
 
 fn options() -> RelayOptions {

@@ -160,6 +160,15 @@ pub struct Role {
     pub behind_proxy: bool,
 }
 
+impl Role {
+    /// A role that serves what it is given a certificate for by its cluster, and is reached directly; and what ends it.
+    pub fn new(namespace: Namespace, limits: RoleLimits, access: Access) -> (Self, StopSignal) {
+        let (end, stopping) = StopSignal::new();
+        let (metrics, health, pages) = (Metrics::new(), Readiness::default(), RolePages::default());
+        (Self { namespace, limits, access, metrics, health, stopping, tls: None, pages, behind_proxy: false }, end)
+    }
+}
+
 /// Pages of a role on its second port, once it has any.
 #[derive(Clone, Default)]
 pub struct RolePages(Arc<OnceLock<PageSource>>);
@@ -303,17 +312,14 @@ where
     let mut terminate = signal(SignalKind::terminate()).map_err(RoleError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RoleError::Signals)?;
 
-    let (end, stopping) = StopSignal::new();
-    let (metrics, health) = (Metrics::new(), Readiness::default());
-    let pages = RolePages::default();
-    let shown = pages.clone();
-    let source: PageSource = Arc::new(move |path| shown.at(path));
-    tokio::spawn(telemetry::serve_with(probes, metrics.clone(), health.clone(), source));
     let Settings { kubeconfig, namespace, limits, tls, trusted_proxies, streaming, .. } = settings;
-    let access = Access::open(kubeconfig.as_deref())?;
     let behind_proxy = !trusted_proxies.is_empty();
     let (lame_duck, server_limits) = (limits.lame_duck, ServerLimits { trusted_proxies, ..limits.server(streaming) });
-    let role = Role { namespace, limits, access, metrics, health: health.clone(), stopping, tls, pages, behind_proxy };
+    let (role, end) = Role::new(namespace, limits, Access::open(kubeconfig.as_deref())?);
+    let role = Role { tls, behind_proxy, ..role };
+    let (health, pages) = (role.health.clone(), role.pages.clone());
+    let source: PageSource = Arc::new(move |path| pages.at(path));
+    tokio::spawn(telemetry::serve_with(probes, role.metrics.clone(), health.clone(), source));
     let service = tokio::select! {
         started = start(role) => started?,
         _ = terminate.recv() => return Ok(()),

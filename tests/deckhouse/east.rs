@@ -12,9 +12,10 @@ use isthmus::roles::proxy::audit::{AuditLog, AuditTarget};
 use isthmus::roles::relay::{self, RelayOptions};
 use isthmus::roles::role::{Role, RolePages, StopSignal};
 use isthmus::server::limits::RoleLimits;
-use isthmus::server::telemetry::{Metrics, Readiness};
+use isthmus::server::telemetry::Readiness;
 use isthmus::server::{Body, Bound, Certificates, Handler, Running, ServerLimits};
 use isthmus::types::key::PublicKey;
+use isthmus::types::name::Namespace;
 use isthmus::types::time::Timestamp;
 use isthmus::wire::seen::{PEERS_SEEN_PATH, PeerSeen};
 use serde_json::{Value, json};
@@ -49,19 +50,7 @@ pub(super) async fn served<H: Handler>(ca: &Ca, handler: Arc<H>) -> (Running, So
 /// A role in a cluster of ours.
 fn role(access: Access) -> (Role, StopSignal) {
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-    let (stop, stopping) = StopSignal::new();
-    let role = Role {
-        namespace: "istio-system".parse().unwrap(),
-        limits: RoleLimits::of_proxy(),
-        access,
-        metrics: Metrics::new(),
-        health: Readiness::default(),
-        stopping,
-        tls: None,
-        pages: RolePages::default(),
-        behind_proxy: false,
-    };
-    (role, stop)
+    Role::new(Namespace::istio_system(), RoleLimits::of_proxy(), access)
 }
 
 async fn until_ready(health: &Readiness) {

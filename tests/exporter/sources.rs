@@ -127,20 +127,11 @@ impl SourcesWorld {
 
     /// The same with what these options state beside the address of the api-proxy.
     pub(super) async fn begin_as(&mut self, max_age: Duration, options: ExporterOptions) {
-        let (stop, stopping) = StopSignal::new();
-        self.stop = stop;
         let at = |name: &str| self.files.path().join(name);
-        let role = Role {
-            pages: isthmus::roles::role::RolePages::default(),
-            behind_proxy: false,
-            namespace: NS.parse().unwrap(),
-            limits: RoleLimits::of_exporter(),
-            access: self.kube.access(),
-            metrics: self.metrics.clone(),
-            health: self.health.clone(),
-            stopping,
-            tls: Some(TlsFiles { certificate: at("tls.crt"), key: at("tls.key") }),
-        };
+        let tls = Some(TlsFiles { certificate: at("tls.crt"), key: at("tls.key") });
+        let (role, stop) = Role::new(NS.parse().unwrap(), RoleLimits::of_exporter(), self.kube.access());
+        let role = Role { tls, metrics: self.metrics.clone(), health: self.health.clone(), ..role };
+        self.stop = stop;
         let options = ExporterOptions {
             path_prefix: "/metadata".to_owned(),
             api_host: Some("api.east.example".parse().unwrap()),
@@ -523,21 +514,9 @@ async fn evidence_is_the_worst_of_all_that_pods_say() {
 
 #[tokio::test]
 async fn without_a_certificate_the_role_does_not_begin() {
-    let (_stop, stopping) = StopSignal::new();
-    let role = Role {
-        pages: isthmus::roles::role::RolePages::default(),
-        behind_proxy: false,
-        namespace: NS.parse().unwrap(),
-        limits: RoleLimits::of_exporter(),
-        access: Kube::start().await.access(),
-        metrics: Metrics::new(),
-        health: Readiness::default(),
-        stopping,
-        tls: Some(TlsFiles {
-            certificate: Path::new("/nowhere/tls.crt").into(),
-            key: Path::new("/nowhere/tls.key").into(),
-        }),
-    };
+    let tls = TlsFiles { certificate: Path::new("/nowhere/tls.crt").into(), key: Path::new("/nowhere/tls.key").into() };
+    let (role, _stop) = Role::new(NS.parse().unwrap(), RoleLimits::of_exporter(), Kube::start().await.access());
+    let role = Role { tls: Some(tls), ..role };
     let options = ExporterOptions { api_host: Some("a.example".parse().unwrap()), ..ExporterOptions::default() };
     assert!(start(role.clone(), options).await.unwrap_err().to_string().contains("/nowhere/tls.crt"));
     assert!(start(role, ExporterOptions::default()).await.unwrap_err().to_string().contains("--api-host"));

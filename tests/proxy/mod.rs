@@ -216,18 +216,7 @@ async fn serve(
     sink: &RecordSink,
     ca: &Ca,
 ) -> (Running, Role, StopSignal) {
-    let (stop, stopping) = StopSignal::new();
-    let role = Role {
-        namespace: NAMESPACE.parse().unwrap(),
-        limits: limits.clone(),
-        access: apiserver.access(token_file),
-        metrics: Metrics::new(),
-        health: Readiness::default(),
-        stopping,
-        tls: None,
-        pages: isthmus::roles::role::RolePages::default(),
-        behind_proxy: false,
-    };
+    let (role, stop) = Role::new(NAMESPACE.parse().unwrap(), limits.clone(), apiserver.access(token_file));
     let clock = || jiff::Timestamp::from_second(NOW.as_seconds()).unwrap();
     let proxy = Proxy::new(&role, AuditLog::to(sink.clone()), None, Arc::new(clock)).unwrap();
     let Serving { chain, key } = ca.serving(&["127.0.0.1"]);
