@@ -2,9 +2,9 @@
 //! the same requests on without looking at them, which is the floor.
 //!
 //! `cargo bench --bench requests`. All measured programs take turns, and medians are printed, so that a busy machine weighs on
-//! all alike. `ISTHMUS_ENGINES=before=PATH,…` measures other builds beside this one, and `ISTHMUS_OTHERS=envoy=PID@HOST:PORT,…`
-//! proxies that run already and pass `/api/v1/services` on to the origin at `ISTHMUS_ORIGIN` (`127.0.0.1:0`), whose certificate,
-//! the CA of all of them, is written to `ISTHMUS_FOLDER`, as are `token` and `peer.pem`.
+//! all alike. `ISTHMUS_ENGINES=before=PATH,…` measures other builds beside this one. Where `envoy` can be run, as with the programs of
+//! the test bed in `PATH`, it is measured, too: with the duties of the api-proxy (`jwt_authn` without and with its cache, RBAC, an
+//! access log), and with none.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,13 +17,16 @@
     reason = "a benchmark talks to a real process and stops at the first surprise"
 )]
 
+#[path = "support/envoy.rs"]
+mod envoy;
+#[path = "support/load.rs"]
+mod load;
 #[path = "support/process.rs"]
 mod process;
 
 use std::convert::Infallible;
-use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,29 +34,22 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
-use http::{HeaderValue, Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http2::SendRequest;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use isthmus::server::limits::RoleLimits;
 use isthmus::server::{Body, BodyError, Bound, Certificates, Handler, whole};
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
-use tokio::sync::Mutex;
 use tokio::time::sleep;
-use tokio_rustls::TlsConnector;
 
+use envoy::Duties;
+use load::{CONNECTIONS, Question, connect, median};
 use process::{OWN, PEER, kubeconfig, signer, token};
 
 const SERVICE: &str = "/api/v1/namespaces/shop/services/orders";
 const LIST: &str = "/api/v1/services";
 const WATCH: &str = "/api/v1/pods?watch=true";
-const CONNECTIONS: usize = 32;
 const LIMITS: [&str; 6] = [
     "rate-per-address=1000000/1000000",
     "rate-per-peer=1000000/1000000",
@@ -124,65 +120,22 @@ impl Handler for RequestsOrigin {
     }
 }
 
-fn tls(folder: &Path) -> Arc<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(&fs::read(folder.join("tls.crt")).unwrap()).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let mut config = config.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Arc::new(config)
-}
-
-async fn connect(folder: &Path, address: &str) -> SendRequest<Empty<Bytes>> {
-    let stream = TcpStream::connect(address).await.unwrap();
-    stream.set_nodelay(true).unwrap();
-    let name = ServerName::try_from("127.0.0.1").unwrap();
-    let stream = TlsConnector::from(tls(folder)).connect(name, stream).await.unwrap();
-    let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
-        .initial_stream_window_size(1024 * 1024)
-        .initial_connection_window_size(16 * 1024 * 1024)
-        .handshake(TokioIo::new(stream))
-        .await
-        .unwrap();
-    tokio::spawn(async move { drop(connection.await) });
-    sender
-}
-
 /// The floor: passes requests on over a few connections, and answers back, and does nothing else.
 async fn floor(folder: &Path, origin: &str) {
     struct Floor(Vec<SendRequest<Empty<Bytes>>>, std::sync::atomic::AtomicUsize, String);
     let senders = join_all((0..4).map(|_| connect(folder, origin))).await;
     let floor = Arc::new(Floor(senders, 0.into(), origin.to_owned()));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    println!("{}", listener.local_addr().unwrap());
-    let chain = CertificateDer::from_pem_slice(&fs::read(folder.join("tls.crt")).unwrap()).unwrap();
-    let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(&fs::read(folder.join("tls.key")).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let mut config = config.with_no_client_auth().with_single_cert(vec![chain], key).unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    loop {
-        let (stream, _) = listener.accept().await.unwrap();
-        let (acceptor, floor) = (acceptor.clone(), floor.clone());
-        tokio::spawn(async move {
-            stream.set_nodelay(true).unwrap();
-            let Ok(stream) = acceptor.accept(stream).await else { return };
-            let service = service_fn(move |request: Request<Incoming>| {
-                let floor = floor.clone();
-                async move {
-                    let at = floor.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % floor.0.len();
-                    let path = request.uri().path_and_query().unwrap().as_str();
-                    let uri = format!("https://{}{path}", floor.2);
-                    let request = Request::get(uri).body(Empty::new()).unwrap();
-                    floor.0[at].clone().send_request(request).await
-                }
-            });
-            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-            drop(builder.serve_connection(TokioIo::new(stream), service).await);
-        });
-    }
+    load::bare(folder, move |request: Request<Incoming>| {
+        let floor = floor.clone();
+        async move {
+            let at = floor.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % floor.0.len();
+            let path = request.uri().path_and_query().unwrap().as_str();
+            let uri = format!("https://{}{path}", floor.2);
+            let request = Request::get(uri).body(Empty::new()).unwrap();
+            floor.0[at].clone().send_request(request).await
+        }
+    })
+    .await;
 }
 
 struct Measured {
@@ -214,6 +167,13 @@ impl Measured {
         Self::start(name, command, folder)
     }
 
+    /// As istiod asks.
+    fn question(&self, token: &str, path: &'static str) -> Question {
+        let said = [("authorization", token), ("accept", "application/json"), ("user-agent", "pilot-discovery/1.29")];
+        let headers = said.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()));
+        Question { at: self.address.clone(), path, headers: headers.into_iter().collect() }
+    }
+
     fn cpu(&self) -> Duration {
         process::cpu(self.pid)
     }
@@ -232,56 +192,6 @@ impl Drop for Measured {
     }
 }
 
-async fn ask(sender: &mut SendRequest<Empty<Bytes>>, at: &str, path: &str, token: &str) -> (u16, usize) {
-    let request = Request::get(format!("https://{at}{path}"))
-        .header("authorization", token)
-        .header("accept", "application/json")
-        .header("user-agent", "pilot-discovery/1.29")
-        .body(Empty::new())
-        .unwrap();
-    let response = sender.send_request(request).await.unwrap();
-    let status = response.status().as_u16();
-    let mut body = response.into_body();
-    let mut bytes = 0;
-    while let Some(frame) = body.frame().await {
-        bytes += frame.unwrap().into_data().map_or(0, |data| data.len());
-    }
-    (status, bytes)
-}
-
-/// Requests a CPU second of the measured program: `requests` of them over [`CONNECTIONS`] connections.
-async fn load(measured: &Measured, folder: &Path, token: &str, requests: usize, path: &str) -> (f64, Duration) {
-    let senders = join_all((0..CONNECTIONS).map(|_| connect(folder, &measured.address))).await;
-    let (before, begun) = (measured.cpu(), Instant::now());
-    let left = Arc::new(Mutex::new(requests));
-    let work = senders.into_iter().map(|mut sender| {
-        let (left, token, path, at) = (left.clone(), token.to_owned(), path.to_owned(), measured.address.clone());
-        tokio::spawn(async move {
-            loop {
-                {
-                    let mut left = left.lock().await;
-                    if *left == 0 {
-                        return;
-                    }
-                    *left -= 1;
-                }
-                let (status, _) = ask(&mut sender, &at, &path, &token).await;
-                assert_eq!(status, 200, "{path} at {at}");
-            }
-        })
-    });
-    for done in join_all(work).await {
-        done.unwrap();
-    }
-    let cpu = measured.cpu().saturating_sub(before);
-    (requests as f64 / cpu.as_secs_f64(), begun.elapsed())
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 /// CPU and time of a long list.
 async fn lists(all: &[Measured], folder: &Path, token: &str, bytes: usize) {
     println!("a list of {:.1} MB, until its last byte:", bytes as f64 / 1e6);
@@ -291,8 +201,8 @@ async fn lists(all: &[Measured], folder: &Path, token: &str, bytes: usize) {
         let rounds = 20;
         for _ in 0..rounds {
             let begun = Instant::now();
-            let (status, _) = ask(&mut sender, &measured.address, LIST, token).await;
-            assert_eq!(status, 200);
+            let (status, _) = measured.question(token, LIST).ask(&mut sender).await;
+            assert_eq!(status, StatusCode::OK);
             took.push(begun.elapsed().as_secs_f64() * 1000.0);
         }
         let cpu = measured.cpu().saturating_sub(before).as_secs_f64() * 1000.0 / f64::from(rounds);
@@ -342,7 +252,7 @@ async fn main() {
         return floor(Path::new(folder), origin).await;
     }
     let scratch = tempfile::tempdir().unwrap();
-    let folder = std::env::var("ISTHMUS_FOLDER").map_or_else(|_| scratch.path().to_owned(), PathBuf::from);
+    let folder = scratch.path().to_owned();
     let (certificate, key) = process::certificate(&folder);
 
     let pem = signer().public().to_pem();
@@ -363,16 +273,13 @@ async fn main() {
     };
     // an apiserver's own, but for connections
     let limits = RoleLimits { streams: 100, connections: 100_000, ..RoleLimits::of_proxy() };
-    let listen = std::env::var("ISTHMUS_ORIGIN").unwrap_or_else(|_| "127.0.0.1:0".to_owned());
-    let bound = Bound::to(listen.parse().unwrap()).await.unwrap();
+    let bound = Bound::to("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = bound.address().to_string();
     let certificates = Certificates::from_pem(&certificate, &key).unwrap();
     let running = bound.serve(&certificates, limits.server(true), Arc::new(origin));
     kubeconfig(&folder, "kubeconfig", &format!("https://{address}"));
 
     let token = format!("Bearer {}", token(Duration::from_hours(2)));
-    fs::write(folder.join("token"), &token).unwrap();
-    fs::write(folder.join("peer.pem"), &pem).unwrap();
 
     let mut all = Vec::new();
     let mut bare = Command::new(std::env::current_exe().unwrap());
@@ -382,14 +289,22 @@ async fn main() {
         all.push(Measured::engine(&name, Path::new(&path), &folder));
     }
     all.push(Measured::engine("engine", Path::new(env!("CARGO_BIN_EXE_engine")), &folder));
-    for (name, at) in pairs("ISTHMUS_OTHERS") {
-        let (pid, address) = at.split_once('@').expect("NAME=PID@HOST:PORT");
-        all.push(Measured { name, pid: pid.parse().unwrap(), address: address.to_owned(), child: None });
+    let envoys = [("envoy", Duties::Nothing), ("envoy-jwt", Duties::Tokens), ("envoy-cache", Duties::CachedTokens)];
+    for (name, duties) in envoys {
+        let Some(program) = envoy::program() else { break };
+        let (child, at) = envoy::start(&program, &folder, name, duties, &address);
+        all.push(Measured { name: name.to_owned(), pid: child.id(), address: at, child: Some(child) });
     }
     for measured in &all {
+        let mut waited = 0;
+        while tokio::net::TcpStream::connect(&measured.address).await.is_err() {
+            waited += 1;
+            assert!(waited < 200, "{} does not listen", measured.name);
+            sleep(Duration::from_millis(50)).await;
+        }
         let mut sender = connect(&folder, &measured.address).await;
         for round in 0.. {
-            if ask(&mut sender, &measured.address, SERVICE, &token).await.0 == 200 {
+            if measured.question(&token, SERVICE).ask(&mut sender).await.0 == StatusCode::OK {
                 break;
             }
             assert!(round < 100, "{} is not ready", measured.name);
@@ -405,7 +320,8 @@ async fn main() {
     let mut figures = vec![Vec::new(); all.len()];
     for _ in 0..rounds {
         for (measured, figures) in all.iter().zip(&mut figures) {
-            figures.push(load(measured, &folder, &token, requests, SERVICE).await.0);
+            let question = measured.question(&token, SERVICE);
+            figures.push(question.a_cpu_second(measured.pid, &folder, requests, StatusCode::OK).await);
         }
     }
     let of_floor = figures[0].clone();

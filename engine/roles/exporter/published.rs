@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -39,6 +39,7 @@ use crate::roles::exporter::reasons::{DocumentError, EvidenceError};
 use crate::roles::verdicts::ShownTokens;
 use crate::server::limits::{Buckets, Rate, client_address};
 use crate::server::{Asker, Body, Handler, whole};
+use crate::types::certificate::CertificateError;
 use crate::types::key::KeyId;
 use crate::types::name::{ClusterUuid, Digest};
 use crate::types::time::Timestamp;
@@ -101,35 +102,70 @@ enum EvidenceReader<'a> {
     Peers(Vec<&'a PeerEntry>),
 }
 
-/// Answers a request, from its head alone. `prefix` is empty or begins with a slash.
-pub fn respond(published: &Published, prefix: &str, request: &Parts, now: Moment) -> Response<Bytes> {
-    let path = request.uri.path();
-    let document = path.strip_prefix(prefix).and_then(|path| path.strip_prefix('/'));
-    let answer: fn(&Published, &Parts, Moment) -> Response<Bytes> = match (path, document) {
-        ("/healthz", _) => |_, _, _| text(StatusCode::OK, "ok"),
-        ("/readyz", _) => |published, _, _| ready(published),
-        (_, Some(PUBLIC_PATH)) => |published, request, _| public(published, request),
-        (_, Some(BUNDLE_PATH)) => |published, request, _| spiffe_bundle(published, request),
-        (_, Some(PRIVATE_PATH)) => private,
-        (_, Some(FEDERATION_PATH)) => federation,
-        _ => |_, _, _| text(StatusCode::NOT_FOUND, "not found"),
-    };
-    let mut response = if request.method == Method::GET || request.method == Method::HEAD {
-        answer(published, request, now)
-    } else {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered");
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+/// What is published, and what everyone may read of it as it is sent: peers ask each minute for what has not changed.
+#[derive(Debug)]
+pub struct Answers {
+    published: Arc<Published>,
+    public: OnceLock<TaggedDocument>,
+    bundle: OnceLock<Result<TaggedDocument, CertificateError>>,
+}
+
+impl From<Published> for Answers {
+    fn from(published: Published) -> Self {
+        Self { published: Arc::new(published), public: OnceLock::new(), bundle: OnceLock::new() }
+    }
+}
+
+impl Answers {
+    /// Answers a request, from its head alone. `prefix` is empty or begins with a slash.
+    pub fn respond(&self, prefix: &str, request: &Parts, now: Moment) -> Response<Bytes> {
+        let path = request.uri.path();
+        let document = path.strip_prefix(prefix).and_then(|path| path.strip_prefix('/'));
+        let answer: fn(&Self, &Parts, Moment) -> Response<Bytes> = match (path, document) {
+            ("/healthz", _) => |_, _, _| text(StatusCode::OK, "ok"),
+            ("/readyz", _) => |answers, _, _| ready(&answers.published),
+            (_, Some(PUBLIC_PATH)) => |answers, request, _| answers.public(request),
+            (_, Some(BUNDLE_PATH)) => |answers, request, _| answers.bundle(request),
+            (_, Some(PRIVATE_PATH)) => |answers, request, now| private(&answers.published, request, now),
+            (_, Some(FEDERATION_PATH)) => |answers, request, now| federation(&answers.published, request, now),
+            _ => |_, _, _| text(StatusCode::NOT_FOUND, "not found"),
+        };
+        let mut response = if request.method == Method::GET || request.method == Method::HEAD {
+            answer(self, request, now)
+        } else {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            response
+        };
+        response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if response.status() != StatusCode::NOT_MODIFIED {
+            let length = HeaderValue::from(response.body().len());
+            response.headers_mut().insert(CONTENT_LENGTH, length);
+        }
+        if request.method == Method::HEAD {
+            *response.body_mut() = Bytes::new();
+        }
         response
-    };
-    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if response.status() != StatusCode::NOT_MODIFIED {
-        let length = HeaderValue::from(response.body().len());
-        response.headers_mut().insert(CONTENT_LENGTH, length);
     }
-    if request.method == Method::HEAD {
-        *response.body_mut() = Bytes::new();
+
+    fn public(&self, request: &Parts) -> Response<Bytes> {
+        match &self.published.public {
+            Ok(document) => self.public.get_or_init(|| TaggedDocument::of(document.to_json())).answer(request),
+            Err(reason) => incomplete(reason),
+        }
     }
-    response
+
+    fn bundle(&self, request: &Parts) -> Response<Bytes> {
+        let document = match &self.published.public {
+            Ok(document) => document,
+            Err(reason) => return incomplete(reason),
+        };
+        let written = || bundle(&document.root_ca, self.published.sequence).map(TaggedDocument::of);
+        match self.bundle.get_or_init(written) {
+            Ok(bundle) => bundle.answer(request),
+            Err(error) => incomplete(error),
+        }
+    }
 }
 
 fn text(status: StatusCode, message: &str) -> Response<Bytes> {
@@ -157,40 +193,37 @@ fn ready(published: &Published) -> Response<Bytes> {
     }
 }
 
-fn public(published: &Published, request: &Parts) -> Response<Bytes> {
-    match &published.public {
-        Ok(document) => tagged(document.to_json(), request),
-        Err(reason) => incomplete(reason),
-    }
+/// A document with its ETag (RFC 9110, section 8.8.3).
+#[derive(Debug)]
+struct TaggedDocument {
+    json: Bytes,
+    tag: String,
 }
 
-fn spiffe_bundle(published: &Published, request: &Parts) -> Response<Bytes> {
-    match published.public.as_ref().map(|document| bundle(&document.root_ca, published.sequence)) {
-        Ok(Ok(json)) => tagged(json, request),
-        Ok(Err(error)) => incomplete(error),
-        Err(reason) => incomplete(reason),
+impl TaggedDocument {
+    fn of(json: String) -> Self {
+        let tag = format!("\"{}\"", Digest::of(json.as_bytes()).short(32));
+        Self { json: json.into(), tag }
     }
-}
 
-/// A document with its ETag (RFC 9110, section 8.8.3), or 304.
-fn tagged(json: String, request: &Parts) -> Response<Bytes> {
-    let tag = format!("\"{}\"", Digest::of(json.as_bytes()).short(32));
-    let known = request.headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    let mut known = known.flat_map(|value| value.split(',')).map(|value| value.trim().trim_start_matches("W/"));
-    let mut response = Response::new(Bytes::new());
-    let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    let unchanged = known.any(|value| value == tag || value == "*");
-    if let Ok(tag) = HeaderValue::try_from(tag) {
-        headers.insert(ETAG, tag);
+    /// It, or 304.
+    fn answer(&self, request: &Parts) -> Response<Bytes> {
+        let known = request.headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+        let mut known = known.flat_map(|value| value.split(',')).map(|value| value.trim().trim_start_matches("W/"));
+        let mut response = Response::new(Bytes::new());
+        let headers = response.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        if let Ok(tag) = HeaderValue::from_str(&self.tag) {
+            headers.insert(ETAG, tag);
+        }
+        if known.any(|value| value == self.tag || value == "*") {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+        } else {
+            headers.insert(CONTENT_TYPE, JSON);
+            *response.body_mut() = self.json.clone();
+        }
+        response
     }
-    if unchanged {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-    } else {
-        headers.insert(CONTENT_TYPE, JSON);
-        *response.body_mut() = json.into();
-    }
-    response
 }
 
 fn private(published: &Published, request: &Parts, now: Moment) -> Response<Bytes> {
@@ -211,7 +244,8 @@ fn private(published: &Published, request: &Parts, now: Moment) -> Response<Byte
         }
     };
     let with = |document: &PrivateDocument, evidence, peers_seen| {
-        tagged(PrivateDocument { evidence, peers_seen, leaving: leaving(), ..document.clone() }.to_json(), request)
+        let document = PrivateDocument { evidence, peers_seen, leaving: leaving(), ..document.clone() };
+        TaggedDocument::of(document.to_json()).answer(request)
     };
     let mut response = match (&published.private, &published.evidence) {
         (Err(reason), _) => incomplete(reason),
@@ -242,7 +276,7 @@ fn federation(published: &Published, request: &Parts, now: Moment) -> Response<B
         Err(rejected) => return unauthorized(rejected),
     };
     let mut response = match &published.private {
-        Ok(document) => tagged(federation_json(&document.ingress_gateways), request),
+        Ok(document) => TaggedDocument::of(federation_json(&document.ingress_gateways)).answer(request),
         Err(reason) => incomplete(reason),
     };
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -361,7 +395,7 @@ fn about<T, N: Ord>(
 /// The role: answers from the newest [`Published`].
 pub struct Exporter {
     prefix: String,
-    published: RwLock<Arc<Published>>,
+    answers: RwLock<Arc<Answers>>,
     clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
     rates: Option<Rates>,
     /// Tokens whose document was given.
@@ -396,7 +430,7 @@ impl Exporter {
     pub fn new(prefix: &str, published: Published, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         Self {
             prefix: prefix.trim_end_matches('/').to_owned(),
-            published: RwLock::new(Arc::new(published)),
+            answers: RwLock::new(Arc::new(published.into())),
             clock: Box::new(clock),
             rates: None,
             shown: ShownTokens::default(),
@@ -420,19 +454,23 @@ impl Exporter {
 
     /// Changes what is published from now on; says whether that was a change.
     pub fn change(&self, change: impl FnOnce(&mut Published)) -> bool {
-        let mut current = self.published.write().unwrap_or_else(PoisonError::into_inner);
-        let mut next = Published::clone(&current);
+        let mut current = self.answers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut next = Published::clone(&current.published);
         change(&mut next);
-        let differs = **current != next;
+        let differs = *current.published != next;
         if differs {
-            *current = Arc::new(next);
+            *current = Arc::new(next.into());
         }
         differs
     }
 
     /// What is published now; later changes do not reach the value.
     pub fn published(&self) -> Arc<Published> {
-        self.published.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.answers().published.clone()
+    }
+
+    fn answers(&self) -> Arc<Answers> {
+        self.answers.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Which document a path is of.
@@ -460,9 +498,9 @@ impl Exporter {
 
     fn answer(&self, head: &Parts) -> Response<Bytes> {
         // the time after what is published, or something learned in between would have no age yet
-        let published = self.published();
+        let answers = self.answers();
         let now = Moment { time: (self.clock)(), instant: Instant::now() };
-        let response = respond(&published, &self.prefix, head, now);
+        let response = answers.respond(&self.prefix, head, now);
         let Some(audit) = response.extensions().get::<Audit>() else { return response };
         let (Some(subject), Some(expires)) = (&audit.subject, audit.expires) else { return response };
         if let Some(Err(wait)) = self.rates.as_ref().map(|rates| rates.peers.take(subject.clone(), Instant::now())) {
