@@ -169,8 +169,10 @@ impl Measured {
 
     /// As istiod asks.
     fn question(&self, token: &str, path: &'static str) -> Question {
-        let said = [("authorization", token), ("accept", "application/json"), ("user-agent", "pilot-discovery/1.29")];
-        let headers = said.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()));
+        let headers =
+            [("authorization", token), ("accept", "application/json"), ("user-agent", "pilot-discovery/1.29")];
+        let headers =
+            headers.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()));
         Question { at: self.address.clone(), path, headers: headers.into_iter().collect() }
     }
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-use crate::roles::exporter::{Answers, CollectedEvidence, Gathered, Moment, Published, Relation};
+use crate::roles::exporter::{CollectedEvidence, Gathered, Moment, Published, PublishedAnswers, Relation};
 use crate::server::{Body, Bound, Certificates, Handler, Running, ServerLimits, TlsError, whole};
 use crate::simulation::cluster::{Fleet, SimulatedCluster, SimulationError};
 use crate::types::name::ClusterName;
@@ -120,7 +120,7 @@ impl Handler for SimulatedExporter {
             locked(&self.fleet, |fleet| fleet.clusters.get(&self.name).map(|own| published(own, fleet, now.instant)));
         let published = published.ok_or(ClusterGone)?;
         let (parts, _body) = request.into_parts();
-        Ok(Answers::from(published).respond(PATH_PREFIX, &parts, now).map(whole))
+        Ok(PublishedAnswers::from(published).respond(PATH_PREFIX, &parts, now).map(whole))
     }
 }
 

@@ -14,7 +14,8 @@ fn after(collected: &CollectedEvidence, seed: u8, sub: &str, age: Duration) -> V
     let request = Request::get(PRIVATE).header("authorization", bearer(seed, &claims(sub), kid));
     let instant = collected.confirmed.reads.at + age;
     let now = Moment { time: NOW, instant };
-    let response = Answers::from(published).respond("/metadata", &request.body(()).unwrap().into_parts().0, now);
+    let response =
+        PublishedAnswers::from(published).respond("/metadata", &request.body(()).unwrap().into_parts().0, now);
     assert_eq!(response.status(), StatusCode::OK, "what is old holds no document back");
     serde_json::from_slice::<Value>(response.body()).unwrap()["evidence"].take()
 }
@@ -78,7 +79,8 @@ fn one_source_that_stopped_takes_its_own_fields_alone() {
         let published = Published { evidence: Gathered::Collected(Arc::new(collected)), ..published() };
         let request = Request::get(PRIVATE).header("authorization", bearer(ENGINE, &claims(&own()), Some("ci")));
         let now = Moment { time: NOW, instant: at + MAX_AGE * 2 };
-        let response = Answers::from(published).respond("/metadata", &request.body(()).unwrap().into_parts().0, now);
+        let response =
+            PublishedAnswers::from(published).respond("/metadata", &request.body(()).unwrap().into_parts().0, now);
         let shown = serde_json::from_slice::<Value>(response.body()).unwrap()["evidence"].take();
         assert_eq!(unknown(&shown), [name]);
         let reason = "list of istiod's pods was last confirmed 4 minutes ago, expected at most 2 minutes";

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use http::{Request, StatusCode};
-use isthmus::roles::exporter::{Answers, CollectedEvidence, Gathered, Moment, Published};
+use isthmus::roles::exporter::{CollectedEvidence, Gathered, Moment, Published, PublishedAnswers};
 use isthmus::types::time::Timestamp;
 use isthmus::wire::metadata::{Evidence, PrivateDocument, PublicDocument, Reading, Reported};
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ fn put_istiod(world: &SourcesWorld, name: &str, ip: &str) {
 fn answer(world: &SourcesWorld, path: &str) -> (StatusCode, Vec<u8>) {
     let request = Request::get(path).header("authorization", bearer(2, "ci", OWN));
     let now = Moment { time: Timestamp::from(jiff::Timestamp::now()), instant: Instant::now() };
-    let response = Answers::from(Published::clone(&world.published())).respond(
+    let response = PublishedAnswers::from(Published::clone(&world.published())).respond(
         "/metadata",
         &request.body(()).unwrap().into_parts().0,
         now,

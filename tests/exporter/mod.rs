@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use isthmus::cluster::unread::Unread;
 use isthmus::roles::exporter::reasons::DocumentError;
-use isthmus::roles::exporter::{Answers, Audit, CollectedEvidence, Gathered, Moment, Published, Relation};
+use isthmus::roles::exporter::{Audit, CollectedEvidence, Gathered, Moment, Published, PublishedAnswers, Relation};
 use isthmus::types::key::{KeyId, PrivateKey};
 use isthmus::types::name::{ClusterUuid, Digest};
 use isthmus::types::time::Timestamp;
@@ -169,7 +169,7 @@ fn ask(published: &Published, method: Method, path: &str, headers: &[(&str, &str
         request = request.header(*name, *value);
     }
     let now = Moment { time: NOW, instant: Instant::now() };
-    Answers::from(published.clone()).respond("/metadata", &request.body(()).unwrap().into_parts().0, now)
+    PublishedAnswers::from(published.clone()).respond("/metadata", &request.body(()).unwrap().into_parts().0, now)
 }
 
 fn get(path: &str, headers: &[(&str, &str)]) -> Response<Bytes> {

@@ -104,19 +104,19 @@ enum EvidenceReader<'a> {
 
 /// What is published, and what everyone may read of it as it is sent: peers ask each minute for what has not changed.
 #[derive(Debug)]
-pub struct Answers {
+pub struct PublishedAnswers {
     published: Arc<Published>,
     public: OnceLock<TaggedDocument>,
     bundle: OnceLock<Result<TaggedDocument, CertificateError>>,
 }
 
-impl From<Published> for Answers {
+impl From<Published> for PublishedAnswers {
     fn from(published: Published) -> Self {
         Self { published: Arc::new(published), public: OnceLock::new(), bundle: OnceLock::new() }
     }
 }
 
-impl Answers {
+impl PublishedAnswers {
     /// Answers a request, from its head alone. `prefix` is empty or begins with a slash.
     pub fn respond(&self, prefix: &str, request: &Parts, now: Moment) -> Response<Bytes> {
         let path = request.uri.path();
@@ -395,7 +395,7 @@ fn about<T, N: Ord>(
 /// The role: answers from the newest [`Published`].
 pub struct Exporter {
     prefix: String,
-    answers: RwLock<Arc<Answers>>,
+    answers: RwLock<Arc<PublishedAnswers>>,
     clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
     rates: Option<Rates>,
     /// Tokens whose document was given.
@@ -469,7 +469,7 @@ impl Exporter {
         self.answers().published.clone()
     }
 
-    fn answers(&self) -> Arc<Answers> {
+    fn answers(&self) -> Arc<PublishedAnswers> {
         self.answers.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
