@@ -15,6 +15,8 @@
     reason = "a benchmark talks to a real process and stops at the first surprise"
 )]
 
+#[path = "support/far.rs"]
+mod far;
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../tests/support/objects.rs"]
 mod objects;
@@ -76,6 +78,9 @@ const PODS: usize = 10_000;
 const DISTINCT: usize = 500;
 /// How often both are measured, one after the other, of which the median counts: the machine may have other work.
 const ROUNDS: usize = 9;
+
+/// How long it takes each way to a peer on another continent.
+const FAR: Duration = Duration::from_millis(50);
 
 struct BenchOrigin {
     identity: String,
@@ -315,6 +320,35 @@ async fn projection(client: impl Fn() -> Client, proxy: &BenchRole, passing: &Be
     );
 }
 
+/// A long list of a peer that is far away: as istiod reads it through the relay, and by itself.
+async fn from_afar(through_relay: &str, by_itself: &str, certificate: &str, token: &str) {
+    let client = || {
+        let ca = Certificate::from_pem(certificate.as_bytes()).unwrap();
+        // as golang.org/x/net/http2 asks for answers
+        let windows =
+            Client::builder().http2_initial_stream_window_size(4 << 20).http2_initial_connection_window_size(1 << 30);
+        windows.tls_certs_only([ca]).build().unwrap()
+    };
+    let mut took = [Vec::new(), Vec::new()];
+    let mut bytes = 0;
+    for _ in 0..ROUNDS {
+        for (base, took) in [through_relay, by_itself].iter().zip(&mut took) {
+            let client = client();
+            // connections are there before
+            read(&client, &format!("{base}/api/v1/services"), token).await;
+            let (time, read) = read(&client, &format!("{base}/api/v1/pods?labelSelector=many"), token).await;
+            took.push(time.as_secs_f64());
+            bytes = read;
+        }
+    }
+    let ratio = median(took[0].iter().zip(&took[1]).map(|(relay, itself)| relay / itself).collect());
+    let [relay, itself] = took.map(median);
+    println!(
+        "list of {PODS} pods ({:.1} MB) of a peer {FAR:?} away: through the relay {relay:.2} s, by itself {itself:.2} s, ratio {ratio:.2}",
+        bytes as f64 / 1e6
+    );
+}
+
 /// What projecting costs by itself: of events whose hidden fields are those of the event before, and of events of one workload
 /// after the other.
 fn alone(pods: &[String]) {
@@ -417,9 +451,9 @@ async fn main() {
         bound.serve(&Certificates::from_pem(&certificate, &key).unwrap(), limits.server(true), Arc::new(origin));
     kubeconfig(folder.path(), "proxy.kubeconfig", &format!("https://{origin_address}"));
     let proxy = BenchRole::start(folder.path(), "proxy");
-    let routes = json!({ "version": 1, "routes": [
-        { "clusterID": "west", "clusterUUID": OWN, "apiHost": proxy.address, "apiCA": certificate, "allow": ["127.0.0.0/8"] },
-    ] });
+    let far = far::far_from(proxy.address.clone(), FAR).await.to_string();
+    let route = |id: &str, host: &str| json!({ "clusterID": id, "clusterUUID": OWN, "apiHost": host, "apiCA": certificate, "allow": ["127.0.0.0/8"] });
+    let routes = json!({ "version": 1, "routes": [route("far", &far), route("west", &proxy.address)] });
     own.put(MAPS, json!({ "metadata": { "name": "isthmus-routes" }, "data": { "routes.json": routes.to_string() } }));
 
     let client = || {
@@ -445,6 +479,9 @@ async fn main() {
     println!("at rest: api-proxy {:.1} MiB, relay {:.1} MiB", mib(proxy.memory()), mib(relay.memory()));
 
     projection(client, &proxy, &BenchRole::passing(folder.path(), origin_address), &token).await;
+
+    let through_relay = format!("https://{}/to/far", relay.address);
+    from_afar(&through_relay, &format!("https://{far}"), &certificate, &token).await;
 
     let asking = client();
     let bare = times(&asking, &direct, &token).await;

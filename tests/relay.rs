@@ -17,8 +17,12 @@ use isthmus::types::time::Timestamp;
 use isthmus::types::token::{Expectation, Scope, Verified, verify};
 use isthmus::wire::identity::Identity;
 use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 
 use crate::support::objects::ObjectServer;
 use crate::support::peer::{Ca, Peer, PeerStep, answer, json as json_answer};
@@ -221,6 +225,35 @@ async fn two_relays_that_begin_together_have_one_key() {
     }
     let everything = format!("{} {:?}", one.metrics.text(), one.health.failing());
     assert!(!everything.contains("PRIVATE KEY"));
+}
+
+/// A peer sends no more of an answer than this in the time to the relay and back, so a long list of a peer on another continent
+/// takes as many such times as it has windows.
+#[tokio::test]
+async fn a_peer_that_is_far_away_may_send_much_ahead() {
+    let apiserver = apiserver().await;
+    let ca = Ca::new("proxy");
+    let serving = ca.serving(&["127.0.0.1"]);
+    let chain = CertificateDer::pem_slice_iter(serving.chain.as_bytes()).map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_slice(serving.key.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut tls = tls.with_no_client_auth().with_single_cert(chain, key).unwrap();
+    tls.alpn_protocols = vec![b"h2".to_vec()];
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    routes(&apiserver, &[("west", listener.local_addr().unwrap(), &ca.pem)]);
+    let _relay = start(&apiserver, options()).await;
+
+    let (stream, _) = timeout(Duration::from_secs(15), listener.accept()).await.unwrap().unwrap();
+    let mut stream = TlsAcceptor::from(Arc::new(tls)).accept(stream).await.unwrap();
+    // RFC 9113: the preface (3.4), then the header of a frame (4.1) of settings (6.5), of two and four bytes each
+    let mut begin = [0; 24 + 9];
+    stream.read_exact(&mut begin).await.unwrap();
+    assert_eq!(begin[27], 4, "the type of SETTINGS");
+    let mut settings = vec![0; usize::from(begin[26])];
+    stream.read_exact(&mut settings).await.unwrap();
+    let window = settings.chunks_exact(6).find(|setting| setting[..2] == [0, 4]).expect("INITIAL_WINDOW_SIZE");
+    assert_eq!(u32::from_be_bytes(window[2..].try_into().unwrap()), 1024 * 1024);
 }
 
 #[tokio::test]

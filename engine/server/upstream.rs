@@ -87,7 +87,8 @@ pub struct UpstreamLimits {
     pub handshake: Duration,
     /// A connection without a request, before it is closed.
     pub idle: Duration,
-    /// Bytes of an answer over HTTP/2 that may come before the reader takes them: so much memory may each request need.
+    /// Bytes of an answer over HTTP/2 that may come before the reader takes them: so much memory may each request need, and no
+    /// more of an answer comes in the time to the origin and back.
     pub window: u32,
     /// Which addresses of its name are dialled; `None`: all, since the own cluster's apiserver may be anywhere.
     pub dial: Option<DialPolicy>,

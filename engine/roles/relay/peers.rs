@@ -42,6 +42,10 @@ const TOKEN_BACKDATE: Duration = Duration::from_mins(5);
 /// Most bytes of objects of a peer that have not come whole. istiod has some ten watches of it.
 const MAX_HELD: usize = 8 * 1024 * 1024;
 
+/// Bytes of an answer that may come before istiod takes them, and so of one at most in the time to the peer and back: 10 MB/s
+/// where that is 100 ms.
+const FAR_WINDOW: u32 = 1024 * 1024;
+
 /// Labels of a route.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct RouteUp {
@@ -342,7 +346,11 @@ fn connect(route: &Route, limits: &RoleLimits, own: &[Cidr]) -> Result<Upstream,
     let port = route.api_host.port.unwrap_or(443);
     let origin = Origin::new(&route.api_host.host.to_string(), port).map_err(Unreached::Host)?;
     let dial = DialPolicy { allow: route.allow.clone(), own: own.to_vec() };
-    let limits =
-        UpstreamLimits { connections: limits.upstream_connections, dial: Some(dial), ..UpstreamLimits::default() };
+    let limits = UpstreamLimits {
+        connections: limits.upstream_connections,
+        window: FAR_WINDOW,
+        dial: Some(dial),
+        ..UpstreamLimits::default()
+    };
     Ok(Upstream::new(origin, Arc::new(tls), limits))
 }
