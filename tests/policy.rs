@@ -47,7 +47,9 @@ fn verdict(url: &str, peer: &PeerEntry) -> String {
         Ok(request) => match policy().admit(&request, peer, 1800) {
             Err(denied) => format!("denied: {denied}"),
             Ok(Admitted::Forward(forward)) => {
-                format!("forward {}", forward.path_and_query)
+                let watch = forward.continues.map(|watch| watch.continued("7".to_owned()).path_and_query(1800));
+                let watch = watch.map(|watch| format!(", as events, then {watch}")).unwrap_or_default();
+                format!("forward {}{watch}", forward.path_and_query)
             }
             Ok(Admitted::Synthetic(synthetic)) => {
                 format!("made here: {}", String::from_utf8_lossy(&synthetic.answer(&request).body).trim())

@@ -6,15 +6,16 @@ use bytes::Bytes;
 use isthmus::roles::api::projection::{
     AnswerForm, KINDS, MAX_OBJECT, SHOWN_DEFINITIONS, Shape, ShownField, ShownKind, Visible,
 };
-use isthmus::server::stream::{Misread, StreamTransform as _};
+use isthmus::server::misread::Misread;
+use isthmus::server::stream::StreamTransform as _;
 use isthmus::wire::share::Share;
 use isthmus::wire::shared::SHARED;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use crate::support::projected::{
-    NETWORK, OF_ALL, OF_BOOKMARK, OF_NETWORK, OF_STATUS, SHOWN_OF, events_of, full, is_shown, is_shown_event,
-    is_shown_list, leaves, list_of, projected, shown, view,
+    NETWORK, OF_ALL, OF_BOOKMARK, OF_NETWORK, OF_STATUS, SHOWN_OF, events_of, full, initial_events, is_shown,
+    is_shown_event, is_shown_list, leaves, list_of, projected, shown, view,
 };
 
 fn object(resource: &str, object: &Value) -> Result<Value, Misread> {
@@ -475,6 +476,11 @@ proptest! {
         if let Ok(text) = projected(&shown, AnswerForm::List, [list_of(&objects, items_first).as_bytes()]) {
             is_shown_list(resource, &serde_json::from_str(&text).unwrap());
         }
+        if let Ok((text, _)) = initial_events(&shown, [list_of(&objects, items_first).as_bytes()]) {
+            for line in text.lines() {
+                is_shown_event(resource, &serde_json::from_str(line).unwrap());
+            }
+        }
         if let Ok(text) = projected(&shown, AnswerForm::Watch, [events_of(&objects).as_bytes()]) {
             for line in text.lines() {
                 is_shown_event(resource, &serde_json::from_str(line).unwrap());
@@ -521,7 +527,29 @@ proptest! {
             prop_assert!(text.len() < 2 * end_of_first + size || before_the_end.contains("\"items\":[{"), "{before_the_end}");
         }
         let each: Vec<Value> = readable.iter().filter_map(|one| object(resource, one).ok()).collect();
-        prop_assert_eq!(is_shown_list(resource, &serde_json::from_str(&whole).unwrap()), each);
+        prop_assert_eq!(is_shown_list(resource, &serde_json::from_str(&whole).unwrap()), each.clone());
+
+        // a watch that begins with what there is gets the same objects, of which each says what it is
+        let whole = initial_events(&shown(resource), [text.as_bytes()]);
+        prop_assert_eq!(&initial_events(&shown(resource), slices(&cut(&text, &cuts))), &whole);
+        let says = |one: &Value| one.get("kind").is_some() || one.get("apiVersion").is_some();
+        prop_assert!(whole.is_ok() || items_first && !each.iter().all(says), "{whole:?}");
+        if let Ok((whole, version)) = whole {
+            prop_assert_eq!(version, "9");
+            let mut events: Vec<Value> = whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            let last = events.pop().unwrap();
+            prop_assert_eq!(&last["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
+            prop_assert_eq!((&last["type"], &last["object"]["kind"]), (&json!("BOOKMARK"), &json!("Any")));
+            prop_assert!(last["object"]["metadata"]["resourceVersion"].as_str().unwrap().starts_with('9'));
+            let added = each.into_iter().map(|mut object| {
+                if !says(&object) {
+                    object["kind"] = json!("Any");
+                    object["apiVersion"] = json!("v1");
+                }
+                json!({ "type": "ADDED", "object": object })
+            });
+            prop_assert_eq!(events, added.collect::<Vec<_>>());
+        }
 
         let whole = projected(&shown(resource), AnswerForm::Watch, [events.as_bytes()]);
         prop_assert_eq!(projected(&shown(resource), AnswerForm::Watch, slices(&cut(&events, &cuts))), whole);

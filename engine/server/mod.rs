@@ -16,6 +16,7 @@ mod io;
 pub mod limits;
 pub mod log;
 pub mod memory;
+pub mod misread;
 mod places;
 mod proxy_header;
 mod server_limits;
@@ -52,6 +53,7 @@ use crate::server::answers::{ConnectionAnswers, Driven};
 use crate::server::connection::{BusyRequest, Full as ConnectionFull, ServedConnection};
 use crate::server::io::GatheringWriter;
 use crate::server::memory::Memory;
+use crate::server::misread::Misread;
 use crate::server::places::{Most, Place, Places};
 pub use crate::server::server_limits::ServerLimits;
 pub use crate::server::tls::{Certificates, TlsError};
@@ -76,6 +78,9 @@ pub enum BodyError {
     /// The origin gives no more, and has not come to an end.
     #[error("the origin broke off")]
     BrokenOff,
+    /// What came is not what was asked for.
+    #[error(transparent)]
+    Misread(#[from] Misread),
     /// Whoever passed it on is gone.
     #[error("the stream was cut")]
     Cut,

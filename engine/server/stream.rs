@@ -11,10 +11,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame};
-use serde_json::error::Category;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::server::answers::Reader;
+use crate::server::misread::Misread;
 use crate::server::{Body, BodyError};
 
 /// What is there at once continues as one piece of about this many bytes.
@@ -53,35 +53,6 @@ pub enum BreakOff {
     /// What it sent is not what it was asked for.
     #[error(transparent)]
     Misread(#[from] Misread),
-}
-
-/// Why bytes cannot be changed on their way. None says what was found: it may be what no one is to see.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Misread {
-    /// Not JSON.
-    #[error("expected JSON, found something else")]
-    Syntax,
-    /// JSON of another shape.
-    #[error("expected what was asked for, found JSON of another shape")]
-    Shape,
-    /// An object that is too long.
-    #[error("expected at most {0} bytes of an object, found more")]
-    TooLarge(usize),
-    /// Beginnings of objects that together are too long.
-    #[error("expected at most {0} bytes of objects that have not come whole, found more")]
-    NoRoom(usize),
-    /// The end came too early.
-    #[error("it ended within an object")]
-    Incomplete,
-}
-
-impl From<serde_json::Error> for Misread {
-    fn from(error: serde_json::Error) -> Self {
-        match error.classify() {
-            Category::Data => Self::Shape,
-            Category::Io | Category::Syntax | Category::Eof => Self::Syntax,
-        }
-    }
 }
 
 /// What came of a stream.
@@ -306,6 +277,7 @@ impl<C: StreamTransform, D: Future<Output = Bytes>, R: Future<Output = ()>, E: F
             };
             let (changed, is_last) = match frame {
                 None => (self.change.finish(), true),
+                Some(Err(BodyError::Misread(misread))) => return last(StreamEnd::Broken(misread.into())),
                 Some(Err(error)) => return last(StreamEnd::Broken(error.into())),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => (self.change.push(data), false),

@@ -11,7 +11,8 @@ mod projected;
 
 use bytes::Bytes;
 use isthmus::roles::api::projection::{AnswerForm, Visible};
-use isthmus::server::stream::{Misread, StreamTransform as _};
+use isthmus::server::misread::Misread;
+use isthmus::server::stream::StreamTransform as _;
 use isthmus::wire::share::Share;
 use libfuzzer_sys::fuzz_target;
 use serde::de::IgnoredAny;

@@ -40,11 +40,12 @@ pub(super) fn apiserver_answer(path: &str, fault: WatchFault, left: Duration) ->
     let (resource, query) = path.split_once('?').unwrap_or((path, ""));
     let has = |pair: &str| query.split('&').any(|one| one == pair);
     let is_secrets = resource.ends_with("/secrets");
+    let kind = if is_secrets { "Secret" } else { "Service" };
     if !has("watch=true") {
         let version = if fault == WatchFault::NoVersion { json!({}) } else { json!({ "resourceVersion": "7" }) };
-        return json_answer(200, &json!({ "kind": "List", "apiVersion": "v1", "metadata": version, "items": [] }));
+        let kind = format!("{kind}List");
+        return json_answer(200, &json!({ "kind": kind, "apiVersion": "v1", "metadata": version, "items": [] }));
     }
-    let kind = if is_secrets { "Secret" } else { "Service" };
     let (allows, is_initial) = (has("allowWatchBookmarks=true"), has("sendInitialEvents=true"));
     let bookmark = |metadata: Value, more: Value| {
         let mut object = json!({ "kind": kind, "apiVersion": "v1", "metadata": metadata });

@@ -211,7 +211,8 @@ async fn a_list_that_cannot_be_read_ends_in_an_error_and_is_recorded() {
 async fn entries_are_of_the_own_network_and_none_are_shown_while_it_is_not_known() {
     let script = |asked: &Asked| {
         let is_list = asked.path.starts_with(ENTRIES) && !asked.path.contains("watch");
-        let list = json!({ "items": [entry("network-east"), entry("")], "kind": "WorkloadEntryList" });
+        let list = json!({ "items": [entry("network-east"), entry("")], "kind": "WorkloadEntryList",
+            "apiVersion": "networking.istio.io/v1", "metadata": { "resourceVersion": "9" } });
         is_list.then(|| json_answer(200, &list))
     };
     let world = unknowing(limits(), script).await;
@@ -248,8 +249,15 @@ async fn entries_are_of_the_own_network_and_none_are_shown_while_it_is_not_known
     let mut pods = client.watch(&of_west).await;
     let event = format!("{}\n", json!({ "type": "ADDED", "object": entry("network-east") }));
     world.event_sender.send(Ok(Bytes::from(event))).unwrap();
-    let event = next(live.body_mut()).await.unwrap().unwrap();
-    assert_eq!(lines(&event)[0]["object"]["spec"], json!({ "address": "192.0.2.7", "network": "network-west" }));
+    let mut events = Vec::new();
+    while events.len() < 4 {
+        events.extend(lines(&next(live.body_mut()).await.unwrap().unwrap()));
+    }
+    let types: Vec<&Value> = events.iter().map(|event| &event["type"]).collect();
+    assert_eq!(types, ["ADDED", "ADDED", "BOOKMARK", "ADDED"], "what there was, and one more");
+    for event in [&events[0], &events[1], &events[3]] {
+        assert_eq!(event["object"]["spec"], json!({ "address": "192.0.2.7", "network": "network-west" }));
+    }
     in_network(Some("network-new"));
     received(&mut live).await;
     assert_eq!(networks().await, ["network-new", "network-new"]);

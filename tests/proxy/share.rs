@@ -103,18 +103,20 @@ impl VersionedStore {
         let of = |key: &str| query.split('&').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
         if of("watch") == Some("true") {
             let from = of("resourceVersion").unwrap_or("0");
-            return Some(self.watch(path, from, of("sendInitialEvents") == Some("true")));
+            assert_eq!(of("sendInitialEvents"), None, "events cost it more than a list");
+            return Some(self.watch(path, from));
         }
         let state = self.state.lock().unwrap();
         let items: Vec<&Value> = state.objects.iter().filter(|((of, _), _)| *of == path).map(|(_, one)| one).collect();
+        let kind = if path == PODS_PATH { "PodList" } else { "NamespaceList" };
         let version = state.version().to_string();
         Some(json_answer(
             200,
-            &json!({ "kind": "List", "apiVersion": "v1", "metadata": { "resourceVersion": version }, "items": items }),
+            &json!({ "kind": kind, "apiVersion": "v1", "metadata": { "resourceVersion": version }, "items": items }),
         ))
     }
 
-    fn watch(self: &Arc<Self>, path: &'static str, from: &str, initial: bool) -> Response<Body> {
+    fn watch(self: &Arc<Self>, path: &'static str, from: &str) -> Response<Body> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let (store, mut version, mut ends) = (self.clone(), self.version.subscribe(), self.ends.subscribe());
         let bookmark = |version: u64, annotations: &Value| {
@@ -123,13 +125,6 @@ impl VersionedStore {
         };
         let mut at = from.parse().expect("a version of this apiserver");
         let state = self.state.lock().unwrap();
-        if initial {
-            for object in state.objects.iter().filter(|((of, _), _)| *of == path).map(|(_, one)| one) {
-                sender.send(line(&json!({ "type": "ADDED", "object": object }))).unwrap();
-            }
-            at = state.version();
-            sender.send(bookmark(at, &json!({ "k8s.io/initial-events-end": "true" }))).unwrap();
-        }
         let is_forgotten = at < state.oldest;
         drop(state);
         if is_forgotten {
@@ -251,7 +246,10 @@ async fn apply_events(held: &HeldObjects, mut watch: Incoming, initial: bool, ve
             let mut objects = held.0.lock().unwrap();
             let into = first.as_mut().unwrap_or(&mut objects);
             match kind {
-                "ADDED" | "MODIFIED" => drop(into.insert(key(object), object.clone())),
+                "ADDED" | "MODIFIED" => {
+                    assert!(matches!(object["kind"].as_str(), Some("Pod" | "Namespace")), "{object}");
+                    into.insert(key(object), object.clone());
+                }
                 "DELETED" => drop(into.remove(&key(object))),
                 _ if object["metadata"]["annotations"]["k8s.io/initial-events-end"] == "true" => {
                     if let Some(first) = first.take() {

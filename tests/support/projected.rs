@@ -3,7 +3,8 @@
 
 use bytes::Bytes;
 use isthmus::roles::api::projection::{AnswerForm, KINDS, SHOWN_DEFINITIONS, View, Visible};
-use isthmus::server::stream::{Misread, StreamTransform as _};
+use isthmus::server::misread::Misread;
+use isthmus::server::stream::StreamTransform as _;
 use isthmus::wire::share::Share;
 use serde_json::{Value, json};
 
@@ -90,6 +91,21 @@ pub(crate) fn projected<'a>(
     }
     out.extend(projection.finish()?);
     Ok(String::from_utf8(out).unwrap())
+}
+
+/// The events that a watch begins with, from a list that comes in these chunks.
+pub(crate) fn initial_events<'a>(
+    shown: &Visible,
+    chunks: impl IntoIterator<Item = &'a [u8]>,
+) -> Result<(String, String), Misread> {
+    let mut events = shown.initial_events();
+    let mut out = Vec::new();
+    for chunk in chunks {
+        out.extend(events.push(chunk)?);
+    }
+    let (rest, version) = events.finish()?;
+    out.extend(rest);
+    Ok((String::from_utf8(out).unwrap(), version))
 }
 
 /// Where all leaves of a value are.

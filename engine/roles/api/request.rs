@@ -130,6 +130,41 @@ impl ApiRequest {
         }
     }
 
+    /// The list that holds what a watch sends first which is to begin with what there is, and to say when it has sent that.
+    ///
+    /// Both are read from the same cache, and a version that is given is the oldest that will do (k8s.io/apiserver
+    /// `pkg/storage/cacher/cacher.go`).
+    pub fn initial_list(&self) -> Option<Self> {
+        let query = &self.query;
+        let (begins, says) = (query.send_initial_events == Some(true), query.allow_watch_bookmarks == Some(true));
+        let oldest = query.resource_version_match.as_deref() == Some("NotOlderThan");
+        let is_of_all = self.verb == Verb::Watch && begins && says && oldest;
+        let resource_version = query.resource_version.clone().filter(|version| !version.is_empty());
+        is_of_all.then(|| Self {
+            verb: Verb::List,
+            target: self.target.clone(),
+            query: Query {
+                resource_version_match: resource_version.is_some().then(|| "NotOlderThan".to_owned()),
+                resource_version,
+                field_selector: query.field_selector.clone(),
+                label_selector: query.label_selector.clone(),
+                ..Query::default()
+            },
+        })
+    }
+
+    /// The watch that continues from what was listed at this version.
+    #[must_use]
+    pub fn continued(&self, version: String) -> Self {
+        let query = Query {
+            resource_version: Some(version),
+            resource_version_match: None,
+            send_initial_events: None,
+            ..self.query.clone()
+        };
+        Self { query, ..self.clone() }
+    }
+
     /// The request in its one spelling. `seconds` is for how long a watch may last; the peer's own wish, when it is less,
     /// counts.
     pub fn path_and_query(&self, seconds: u64) -> String {

@@ -16,7 +16,9 @@ use crate::roles::api::projection::{self, AnswerForm};
 use crate::roles::api::request;
 use crate::roles::api::status::{Refused, expired, idling};
 use crate::roles::proxy::audit::AuditRecord;
+use crate::roles::proxy::credential::ProxyCredential;
 use crate::roles::proxy::judge::AdmittedRequest;
+use crate::roles::proxy::listed::listed_watch;
 use crate::roles::proxy::peers::Admission;
 use crate::roles::proxy::policy::{Admitted, Forward};
 use crate::roles::proxy::refusal::ProxyRefusal;
@@ -25,7 +27,7 @@ use crate::roles::watches::PeerShare;
 use crate::server::stream::{
     AsIs, Bounds, BreakOff, Ends, Framing, GatheredBody, StreamEnd, StreamOutcome, StreamTransform as _, gather, pass,
 };
-use crate::server::upstream::{Awaited, UpstreamError};
+use crate::server::upstream::{Awaited, Upstream, UpstreamError};
 use crate::server::{Body, nothing, whole};
 use crate::types::key::PublicKey;
 use crate::types::name::ClusterUuid;
@@ -73,27 +75,19 @@ impl Proxy {
     }
 
     async fn forward(&self, asked: &AdmittedRequest, forward: &Forward) -> Result<ForwardedAnswer, ProxyRefusal> {
-        let mut headers = asked.headers.clone();
-        if let Some(authorization) = self.credential.authorization()? {
-            headers.insert(AUTHORIZATION, authorization);
-        }
-        headers::impersonate(&mut headers, &asked.user);
         let method = if asked.head_only { Method::HEAD } else { Method::GET };
-        let request = Request::builder().method(method).uri(forward.path_and_query.as_str()).body(nothing());
-        let mut request = request?;
-        *request.headers_mut() = headers;
         let (upstream, patience) =
             if forward.list { (&self.lists_upstream, self.limits.list) } else { (&self.upstream, self.limits.request) };
-        let response = upstream.send(request, patience).await?;
-        if response.status().is_redirection() && response.status() != StatusCode::NOT_MODIFIED {
-            return Err(ProxyRefusal::Redirected(response.status()));
-        }
-        if response.status() == StatusCode::UNAUTHORIZED {
-            return Err(ProxyRefusal::OwnCredential);
-        }
+        let asking = PeerUpstream {
+            upstream: upstream.clone(),
+            credential: self.credential.clone(),
+            headers: asked.headers.clone(),
+            user: asked.user.clone(),
+        };
+        let response = asking.send(method, &forward.path_and_query, patience).await?;
         let (head, body) = response.into_parts();
         let answered = headers::answer(&head.headers);
-        let is_json = is_json(&answered);
+        let is_json = headers::is_json(&answered);
         let body = match head.status {
             StatusCode::OK if is_json => body,
             StatusCode::OK => return Err(ProxyRefusal::NotJson),
@@ -115,12 +109,22 @@ impl Proxy {
         if forward.watch {
             return Ok(ForwardedAnswer::Streams(with(body), None));
         }
+        if let Some(request) = &forward.continues {
+            let (asking, patience) = (PeerUpstream { upstream: self.upstream.clone(), ..asking }, self.limits.request);
+            let (request, seconds) = (request.clone(), asked.seconds);
+            let watch = move |version: String| async move {
+                let path = request.continued(version).path_and_query(seconds);
+                let (head, body) = asking.send(Method::GET, &path, patience).await?.into_parts();
+                let is_json = headers::is_json(&head.headers);
+                if head.status == StatusCode::OK && is_json { Ok(body) } else { Err(ProxyRefusal::NotJson) }
+            };
+            let (list, until) = (self.list_place(asked)?, Instant::now() + self.limits.list);
+            return Ok(ForwardedAnswer::Streams(with(listed_watch(body, (list, until), &forward.shown, watch)), None));
+        }
         let gathered = timeout(patience, gather(body, SMALL)).await;
         match gathered.map_err(|_| UpstreamError::Timeout(Awaited::Answer))?? {
             GatheredBody::Begun(body) => {
-                let (of_peer, of_all) = (self.limits.lists_per_peer, self.limits.lists);
-                let place = self.lists.take(&asked.peer, of_peer, of_all);
-                let place = place.ok_or(ProxyRefusal::Limited { wait: Duration::from_secs(1) })?;
+                let place = self.list_place(asked)?;
                 Ok(ForwardedAnswer::Streams(with(body), Some(place)))
             }
             GatheredBody::Whole(text) => {
@@ -131,6 +135,11 @@ impl Proxy {
                 Ok(ForwardedAnswer::Whole(with(whole(text))))
             }
         }
+    }
+
+    fn list_place(&self, asked: &AdmittedRequest) -> Result<PeerShare<ClusterUuid>, ProxyRefusal> {
+        let place = self.lists.take(&asked.peer, self.limits.lists_per_peer, self.limits.lists);
+        place.ok_or(ProxyRefusal::Limited { wait: Duration::from_secs(1) })
     }
 
     /// Bounds the body of an answer that is still to come.
@@ -161,6 +170,8 @@ impl Proxy {
             }
         };
         let projection = match &asked.admitted {
+            // its parts are read as what they are
+            Admitted::Forward(Forward { continues: Some(_), .. }) => None,
             Admitted::Forward(Forward { shown, .. }) if response.status() == StatusCode::OK && !asked.head_only => {
                 Some(shown.projection(AnswerForm::of(asked.request.verb)))
             }
@@ -184,6 +195,33 @@ impl Proxy {
             Some(projection) => pass(body, projection, bounds, ends, ended),
             None => pass(body, AsIs, bounds, ends, ended),
         })
+    }
+}
+
+/// Asks the apiserver as the peer's own user.
+struct PeerUpstream {
+    upstream: Upstream,
+    credential: ProxyCredential,
+    headers: HeaderMap,
+    user: String,
+}
+
+impl PeerUpstream {
+    async fn send(&self, method: Method, path: &str, patience: Duration) -> Result<Response<Body>, ProxyRefusal> {
+        let mut request = Request::builder().method(method).uri(path).body(nothing())?;
+        *request.headers_mut() = self.headers.clone();
+        if let Some(authorization) = self.credential.authorization()? {
+            request.headers_mut().insert(AUTHORIZATION, authorization);
+        }
+        headers::impersonate(request.headers_mut(), &self.user);
+        let response = self.upstream.send(request, patience).await?;
+        match response.status() {
+            StatusCode::UNAUTHORIZED => Err(ProxyRefusal::OwnCredential),
+            status if status.is_redirection() && status != StatusCode::NOT_MODIFIED => {
+                Err(ProxyRefusal::Redirected(status))
+            }
+            _ => Ok(response),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ pub mod policy;
 
 mod forward;
 mod judge;
+mod listed;
 mod metrics;
 mod refusal;
 mod state;

@@ -70,6 +70,8 @@ pub struct Forward {
     pub list: bool,
     /// What of its answer is given.
     pub shown: Visible,
+    /// The watch that begins with its answer, a list, and continues with the events after it.
+    pub continues: Option<Box<ApiRequest>>,
 }
 
 impl PeerPolicy {
@@ -124,7 +126,10 @@ impl PeerPolicy {
 }
 
 fn forward(request: &ApiRequest, shown: Visible, seconds: u64) -> Admitted {
+    let initial = request.initial_list();
+    let continues = initial.is_some().then(|| Box::new(request.clone()));
+    let request = initial.as_ref().unwrap_or(request);
     let path_and_query = request.path_and_query(seconds);
     let (watch, list) = (request.verb == Verb::Watch, request.verb == Verb::List);
-    Admitted::Forward(Forward { path_and_query, watch, list, shown })
+    Admitted::Forward(Forward { path_and_query, watch, list, shown, continues })
 }

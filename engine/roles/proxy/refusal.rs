@@ -10,7 +10,7 @@ use crate::roles::api::status::Refused;
 use crate::roles::api::table::Denied;
 use crate::roles::proxy::credential::TokenMissing;
 use crate::server::BodyError;
-use crate::server::stream::Misread;
+use crate::server::misread::Misread;
 use crate::server::upstream::UpstreamError;
 use crate::types::token::Rejected;
 

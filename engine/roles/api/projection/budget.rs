@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::server::stream::Misread;
+use crate::server::misread::Misread;
 
 /// Room for what all answers of one origin hold at a time.
 #[derive(Debug, Clone)]

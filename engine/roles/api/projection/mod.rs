@@ -28,7 +28,8 @@ use bytes::Bytes;
 use memchr::memchr;
 
 use crate::roles::api::request::Verb;
-use crate::server::stream::{Misread, StreamTransform};
+use crate::server::misread::Misread;
+use crate::server::stream::StreamTransform;
 use budget::HeldBytes;
 use list::ListProjection;
 use object::{PeerVisibility, SHOWN_PART, blank};
@@ -64,6 +65,11 @@ impl Visible {
         };
         Projection { shown: self.clone(), reader, held: Vec::new(), counted: None }
     }
+
+    /// The projection of a list as the events that a watch begins with.
+    pub fn initial_events(&self) -> InitialEvents {
+        InitialEvents { shown: self.clone(), list: ListProjection::as_events(), held: Vec::new() }
+    }
 }
 
 /// What is shown of a `Status`, by which the apiserver says why it does not answer.
@@ -71,6 +77,31 @@ pub(in crate::roles) fn status(text: &[u8]) -> Result<Vec<u8>, Misread> {
     let mut out = Vec::new();
     object::write_object(text, fields::STATUS, PeerVisibility::default(), &mut out)?;
     Ok(out)
+}
+
+/// A list on its way to a peer that asked for a watch which begins with what there is.
+#[derive(Debug)]
+pub struct InitialEvents {
+    shown: Visible,
+    list: ListProjection,
+    held: Vec<u8>,
+}
+
+impl InitialEvents {
+    /// The events of the next part.
+    pub fn push(&mut self, chunk: &[u8]) -> Result<Bytes, Misread> {
+        let mut out = Vec::new();
+        self.held.extend_from_slice(chunk);
+        self.list.push(&mut self.held, &self.shown, &mut out)?;
+        Ok(out.into())
+    }
+
+    /// The last events, the one that ends them included, and the version from which the watch continues.
+    pub fn finish(self) -> Result<(Bytes, String), Misread> {
+        let mut out = Vec::new();
+        let version = self.list.finish_events(&self.held, &self.shown, &mut out)?;
+        Ok((out.into(), version))
+    }
 }
 
 /// An answer on its way to a peer.

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use super::fields::{BOOKMARK, FAILURE, STATUS};
 use super::scan::{JsonText, Scanner, SkippedValues, UnreadJson, write, write_number};
 use super::shape::{Shape, ShownField};
-use crate::server::stream::Misread;
+use crate::server::misread::Misread;
 use crate::wire::share::Share;
 
 /// Most bytes of an object. The apiserver's store takes no more than 1.5 MiB of one, in a shorter form.

@@ -7,7 +7,7 @@ use super::selector;
 use super::shape::{self, Shape, ShownField, ShownKind};
 use super::view::{LAST_CREATED, Mark, View, resumed};
 use crate::roles::api::request::{ApiRequest, Query};
-use crate::server::stream::Misread;
+use crate::server::misread::Misread;
 use crate::types::name::{Namespace, NetworkName};
 use crate::wire::share::Share;
 
