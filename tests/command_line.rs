@@ -199,6 +199,65 @@ fn all_that_runs_in_a_cluster_goes_only_when_allowed() {
     }
 }
 
+/// The gateway of a cluster that is read goes only when that is allowed, whoever renders it; where none reads it, a plan shows it.
+#[test]
+fn a_managed_gateway_goes_only_when_allowed() {
+    const WEST: &str = "name: west}\nspec: {";
+    const MANAGED: &str = "name: west}\nspec: {network: network-west, gateway: {manage: true}, ";
+    let checkout = Checkout::new();
+    let gateway = checkout.path("rendered/west/gateway.gateway.networking.k8s.io-isthmus-eastwest.yaml");
+    checkout.engine(&["apply"]).done();
+    checkout.engine(&["apply"]).done();
+    checkout.edit("specs/mesh.yaml", WEST, MANAGED);
+    let second = "`west` has a gateway at ";
+    let plan = checkout.engine(&["plan"]);
+    assert!(plan.code == 0 && plan.stdout.contains("+ Gateway isthmus-eastwest"), "{plan}");
+    assert!(plan.stderr.contains(second) && plan.stderr.contains("`gateway.manage` adds another one"), "{plan}");
+    checkout.engine(&["apply"]).done();
+    assert!(gateway.exists());
+    assert!(!checkout.engine(&["plan"]).stderr.contains(second));
+
+    checkout.edit("specs/mesh.yaml", MANAGED, WEST);
+    let goes = "the east-west gateway of `west` would go";
+    for arguments in [&["apply"][..], &["plan", "--locked"]] {
+        checkout.shows(arguments, 4, &[goes, "--allow-delete"]);
+    }
+    assert!(gateway.exists());
+    let plan = checkout.engine(&["plan", "--allow-delete"]).done();
+    assert!(plan.contains("- Gateway isthmus-eastwest") && !plan.contains(goes), "{plan}");
+    checkout.engine(&["apply", "--allow-delete"]).done();
+    assert!(!gateway.exists());
+
+    // no link, no request that comes through it
+    checkout.edit("specs/mesh.yaml", "spec: {", "spec: {topology: pairs, pairs: [], settle: 0s, ");
+    checkout.edit("specs/mesh.yaml", WEST, MANAGED);
+    for _ in 0..4 {
+        checkout.engine(&["apply", "--allow-delete"]).done();
+    }
+    assert!(gateway.exists());
+    checkout.edit("specs/mesh.yaml", MANAGED, WEST);
+    checkout.shows(&["plan"], 0, &["- Gateway isthmus-eastwest"]);
+    checkout.engine(&["apply"]).done();
+    assert!(!gateway.exists());
+}
+
+/// What an agent has joined its cluster with is in that cluster, and not in the lock of the checkout.
+#[test]
+fn a_managed_gateway_of_an_agents_cluster_goes_only_when_allowed() {
+    const MANAGED: &str = "  network: network-east\n  gateway: {manage: true}\n";
+    let checkout = Checkout::new();
+    let spec = "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {name: shop}\nspec: {acceptForeignRoots: true}\n---\n\
+                apiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {name: east}\nspec:\n  reconciler: agent\n  \
+                multicluster: {image: engine, apiHost: api.east.example.com}\n  \
+                metadata: {endpoint: \"https://127.0.0.1:1/metadata\"}\n  allow: {addresses: [127.0.0.0/8]}\n";
+    checkout.write("specs/mesh.yaml", format!("{spec}{MANAGED}").as_bytes());
+    checkout.engine(&["apply"]).done();
+    checkout.write("specs/mesh.yaml", spec.as_bytes());
+    checkout.shows(&["plan", "--locked"], 4, &["the east-west gateway of `east` would go", "--allow-delete"]);
+    checkout.engine(&["apply", "--allow-delete"]).done();
+    assert!(!checkout.path("rendered/east/gateway.gateway.networking.k8s.io-isthmus-eastwest.yaml").exists());
+}
+
 #[test]
 fn a_pair_taken_away_needs_a_word_and_leaves_in_order() {
     let checkout = Checkout::new();

@@ -278,6 +278,7 @@ fn what_is_refused_names_its_next_step() {
         CompareRefusal::ListedByKustomization { path: path(), entry: "x".to_owned() },
         CompareRefusal::FieldOfKustomization { path: path(), field: "x".to_owned() },
         CompareRefusal::WholeFolder { cluster: east() },
+        CompareRefusal::Gateway { cluster: east() },
         CompareRefusal::UnknownCluster { cluster: east() },
     ] {
         match &refusal {
@@ -287,6 +288,7 @@ fn what_is_refused_names_its_next_step() {
             | CompareRefusal::ListedByKustomization { .. }
             | CompareRefusal::FieldOfKustomization { .. }
             | CompareRefusal::WholeFolder { .. }
+            | CompareRefusal::Gateway { .. }
             | CompareRefusal::UnknownCluster { .. } => {}
         }
         reads_on(&refusal.explanation(), "refused:");

@@ -26,6 +26,8 @@ pub fn is_below(folder: &str, path: &str) -> bool {
 
 /// Name of the file that lists the others.
 pub const KUSTOMIZATION: &str = "kustomization.yaml";
+/// The east-west gateway that is rendered for a cluster.
+pub const GATEWAY_FILE: &str = "gateway.gateway.networking.k8s.io-isthmus-eastwest.yaml";
 
 /// The file of the remote secret for a peer.
 pub fn secret_file(peer: &ClusterName) -> String {

@@ -147,6 +147,8 @@ pub struct Cluster {
     /// Whether its policies take identities of its peers' trust domains for its own; `None`: as each link began.
     pub merge_trust_domains: Option<bool>,
     pub istio: Istio,
+    /// An east-west gateway is rendered for it.
+    pub manages_gateway: bool,
     /// Gateways stated by the spec.
     pub gateways: Option<Vec<Gateway>>,
     /// Its pods reach others, and are reached, without a gateway.

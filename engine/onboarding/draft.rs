@@ -484,7 +484,8 @@ fn network(
         ),
         Ok(_) => page.comment(
             1,
-            "gateways: none was found. Deploy an east-west gateway, or set `flatNetwork: true` where pods reach each other.",
+            "gateways: none was found. `gateway: {manage: true}` renders one, where the CRDs of the Gateway API are installed. Or deploy \
+             one, or set `flatNetwork: true` where pods reach each other.",
         ),
         Err(reason) => page.comment(1, &format!("gateways: not found: {reason}")),
     }

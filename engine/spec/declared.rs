@@ -123,6 +123,8 @@ pub struct ClusterSpec {
     pub merge_trust_domains: Option<At<bool>>,
     /// `spec.istio`.
     pub istio: IstioSpec,
+    /// `spec.gateway.manage`.
+    pub manages_gateway: Option<At<bool>>,
     /// `spec.gateways`.
     pub gateways: Option<At<Vec<At<Gateway>>>>,
     /// `spec.flatNetwork`.

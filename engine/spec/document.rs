@@ -53,6 +53,7 @@ pub(super) const CLUSTER: &[&str] = &[
     "trustDomain",
     "mergeTrustDomains",
     "istio",
+    "gateway",
     "gateways",
     "flatNetwork",
     "api",
@@ -76,6 +77,7 @@ pub(super) const MULTICLUSTER: &[&str] = &[
     "apiHost",
     "tlsSecret",
 ];
+pub(super) const GATEWAY: &[&str] = &["manage"];
 pub(super) const METADATA: &[&str] = &["endpoint", "ca", "crd"];
 pub(super) const PIN: &[&str] = &["clusterUUID", "authnKey", "rootCA"];
 pub(super) const SHARE: &[&str] = &["namespaces", "except"];
@@ -269,6 +271,7 @@ fn cluster(reader: &mut FieldReader<'_>, document: &Fields<'_>) -> Option<Cluste
         trust_domain: reader.name(fields.get("trustDomain")),
         merge_trust_domains: reader.flag(fields.get("mergeTrustDomains")),
         istio: istio(reader, fields.get("istio")),
+        manages_gateway: manages_gateway(reader, fields.get("gateway")),
         gateways: gateways(reader, fields.get("gateways")),
         flat_network: reader.flag(fields.get("flatNetwork")),
         api_host,
@@ -396,6 +399,11 @@ fn istio(reader: &mut FieldReader<'_>, node: Option<&Arc<DocumentNode>>) -> Isti
         prepared: reader.flag(fields.get("prepared")),
         standard_mesh_networks: reader.none_or_map(fields.get("standardMeshNetworks")),
     }
+}
+
+fn manages_gateway(reader: &mut FieldReader<'_>, node: Option<&Arc<DocumentNode>>) -> Option<At<bool>> {
+    let fields = reader.fields(node?, "gateway", GATEWAY)?;
+    reader.flag(fields.get("manage"))
 }
 
 fn gateways(reader: &mut FieldReader<'_>, node: Option<&Arc<DocumentNode>>) -> Option<At<Vec<At<Gateway>>>> {

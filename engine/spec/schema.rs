@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::spec::document::{
     ALLOW, API, CLUSTER, CONFIGS, CRDS, CREDENTIALS, DECKHOUSE_API, DOCUMENT, EVIDENCE, EVIDENCE_FIELDS, EXPOSES,
-    FIRST_CONTACTS, ISTIO, MESH, METADATA, MULTICLUSTER, PEER, PIN, RECONCILERS, SHARE, STATES, TRAFFIC_POLICIES,
+    FIRST_CONTACTS, GATEWAY, ISTIO, MESH, METADATA, MULTICLUSTER, PEER, PIN, RECONCILERS, SHARE, STATES,
+    TRAFFIC_POLICIES,
 };
 use crate::spec::policy::{CLUSTERS, IMAGES, POLICY, POLICY_DOCUMENT, ROOT_CHANGES};
 use crate::types::name::NamespacePattern;
@@ -236,6 +237,12 @@ fn cluster() -> Value {
                 "description": "true: AuthorizationPolicies take identities of its peers' trust domains for its own (trustDomainAliases), which Istio below 1.29 needs; false: they do not, and what was merged is so no longer; default: no new link merges them",
             },
             "istio": described(object(ISTIO, &[], istio), "the cluster's istiod and how it is configured"),
+            "gateway": described(
+                object(GATEWAY, &[], json!({
+                    "manage": flag(false, "a Gateway of class istio is rendered, of which Istio makes Deployment and Service; network has to be stated. Where a gateway is deployed otherwise, leave it false"),
+                })),
+                "the east-west gateway of the cluster",
+            ),
             "gateways": many(object(&["address", "port"], &["address"], gateway), "override of the published gateways"),
             "flatNetwork": flag(false, "pods reach each other without a gateway"),
             "api": described(object(&["host", "ca"], &[], json!({ "host": plain("override of the published api host"), "ca": ca("override of the published CA") })), "how peers reach the api-proxy"),

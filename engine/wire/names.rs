@@ -16,6 +16,8 @@ pub const ROLES: [(&str, &str); 3] = [("exporter", EXPORTER), ("proxy", PROXY), 
 pub const AGENT_ROLES: [(&str, &str); 3] = [("exporter", EXPORTER), ("proxy", PROXY), ("agent", RELAY)];
 /// The Gateway through which peers reach services of the cluster.
 pub const CROSS_NETWORK: &str = "isthmus-cross-network";
+/// The east-west gateway that is rendered for a cluster, and its `app.kubernetes.io/name`. Istio calls Deployment and Service after it.
+pub const EAST_WEST: &str = "isthmus-eastwest";
 /// Port of the relay's Service.
 const RELAY_PORT: u16 = 8443;
 /// Audience of the tokens that istiod shows a strict relay.

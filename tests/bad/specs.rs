@@ -347,6 +347,15 @@ fn components() {
 }
 
 #[test]
+fn managed_gateways() {
+    let managed = "  gateway: {manage: true}\n";
+    let of_another = format!("  reconciler: external\n{managed}");
+    let flat = format!("  network: network-1\n  flatNetwork: true\n{managed}");
+    insta::assert_snapshot!(outcome(&checkout("", managed, &flat)));
+    insta::assert_snapshot!(outcome(&checkout("", "  gateway: {manage: yes, port: 443}\n", &of_another)));
+}
+
+#[test]
 fn endpoints_that_another_reader_cannot_read() {
     let bare = EAST.lines().filter(|line| !line.contains("multicluster")).collect::<Vec<_>>().join("\n");
     let deckhouse =

@@ -22,7 +22,7 @@ const MINIMAL: &str =
     "{metadata: {endpoint: 'https://m.east.example.com/metadata'}, multicluster: {apiHost: api.east.example.com}}";
 
 /// Specs of a Mesh and a Cluster, and the namespace of its Istio.
-const SETTINGS: [(&str, &str, &str); 5] = [
+const SETTINGS: [(&str, &str, &str); 7] = [
     ("{acceptForeignRoots: true}", MINIMAL, "istio-system"),
     (
         "{acceptForeignRoots: true, meshID: mesh-1, firstContact: approve, credentials: {requireToken: true}, settle: 2h, rootOverlap: 30h}",
@@ -60,6 +60,17 @@ const SETTINGS: [(&str, &str, &str); 5] = [
         "{acceptForeignRoots: true}",
         "{metadata: {endpoint: 'https://m.east.example.com'}, multicluster: {expose: NodePort, externalTrafficPolicy: Local, apiHost: 'a.b:1'}}",
         "istio-system",
+    ),
+    (
+        "{acceptForeignRoots: true}",
+        "{metadata: {endpoint: 'https://m.east.example.com'}, network: network-1, gateway: {manage: true}, multicluster: {apiHost: a.b}}",
+        "istio-system",
+    ),
+    (
+        "{acceptForeignRoots: true}",
+        "{metadata: {endpoint: 'https://m.east.example.com'}, network: network-1, gateway: {manage: true}, clusterDomain: east.local,
+        istio: {revisions: [canary, 1-31]}, multicluster: {apiHost: a.b}}",
+        "istio-1",
     ),
 ];
 
@@ -169,7 +180,8 @@ fn the_chart_renders_what_the_engine_renders() {
         let specs = "ConfigMap isthmus-agent";
         assert_eq!(understood(&engine.remove(specs).unwrap()), understood(&chart.remove(specs).unwrap()));
         assert_eq!(engine.keys().collect::<Vec<_>>(), chart.keys().collect::<Vec<_>>());
-        assert_eq!(engine.len(), 35, "{:?}", engine.keys());
+        let gateways = if cluster.get("gateway").is_some() { 2 } else { 0 };
+        assert_eq!(engine.len(), 35 + gateways, "{:?}", engine.keys());
         for (name, object) in engine {
             assert_eq!(object, chart[&name], "{name} of {cluster}");
         }

@@ -134,6 +134,16 @@ impl BedMesh {
         unprepared: &[&str],
         put: impl FnOnce(&Path),
     ) -> Option<Self> {
+        Self::start_with(of, unprepared, &[], put)
+    }
+
+    /// The same; `without_gateway` have the Gateway API, and no east-west gateway until istiod makes one.
+    pub(super) fn start_with(
+        of: &[(&'static str, &'static str, &'static str)],
+        unprepared: &[&str],
+        without_gateway: &[&str],
+        put: impl FnOnce(&Path),
+    ) -> Option<Self> {
         let bin = files_of_bed()?;
         let first = free_index(u16::try_from(of.len()).unwrap());
         let dir = tempfile::tempdir().unwrap();
@@ -148,8 +158,11 @@ impl BedMesh {
         let mesh = Self { dir, bin, clusters, output, destroyed, team, hosts };
         fs::create_dir_all(mesh.checkout().join("specs")).unwrap();
         let starting = mesh.clusters().into_iter().map(|cluster| {
+            let managed = without_gateway.contains(&cluster.name).to_string();
             let mut istiod = mesh.istiod_command(cluster, !unprepared.contains(&cluster.name));
-            let mut apps = mesh.bed_command("apps", cluster, &[("ISTHMUS_TESTBED_APP", cluster.app)]);
+            istiod.env("ISTHMUS_TESTBED_GATEWAY_API", &managed);
+            let app = [("ISTHMUS_TESTBED_APP", cluster.app), ("ISTHMUS_TESTBED_MANAGED_GATEWAY", managed.as_str())];
+            let mut apps = mesh.bed_command("apps", cluster, &app);
             let mut up = mesh.bed_command("up", cluster, &[]);
             thread::spawn(move || {
                 for command in [&mut up, &mut istiod, &mut apps] {

@@ -84,6 +84,10 @@ fn objects() -> Vec<(String, &'static str)> {
         (ROUTES.to_owned(), "which peers the relay reaches, and where"),
         (constants::text("pipeline/render/peers.rs", "IMPERSONATE"), "lets the api-proxy act as the users of peers"),
         (isthmus::wire::names::CROSS_NETWORK.to_owned(), "opens the east-west gateway to services of the cluster"),
+        (
+            isthmus::wire::names::EAST_WEST.to_owned(),
+            "the east-west gateway, where it is rendered (`gateway: {manage: true}`); Istio makes `isthmus-eastwest-istio` of it",
+        ),
         ("istio-remote-secret-<peer>".to_owned(), "the remote secret by which istiod reads a peer, through the relay"),
         (
             "<peer>".to_owned(),
@@ -253,6 +257,8 @@ fn rendered() -> BTreeMap<String, String> {
     let mut world = RenderWorld::joined(&["east", "north", "west"]);
     world.cluster("north").reconciler = Reconciler::Deckhouse;
     world.cluster("north").components = None;
+    world.cluster("east").manages_gateway = true;
+    world.cluster("east").network = Some("network-east".parse().unwrap());
     let mut all = files("east", &world.render("east"));
     all.extend(files("north", &world.render("north")));
     world.cluster("east").reconciler = Reconciler::Agent;

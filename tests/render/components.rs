@@ -2,6 +2,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "the built-in templates are read as files")]
 
+use isthmus::model::known::KnownCluster;
+use isthmus::model::lock::JoinedWith;
 use isthmus::model::mesh::Expose;
 use isthmus::pipeline::render::render_cluster;
 use isthmus::pipeline::template::Templates;
@@ -60,6 +62,41 @@ fn components_of_a_rendered_cluster() {
     for role in ["exporter", "proxy", "relay"] {
         insta::assert_snapshot!(role, component_files(&world, "east", role));
     }
+}
+
+#[test]
+fn the_gateway_of_a_cluster_whose_gateway_is_managed() {
+    let mut world = RenderWorld::joined(&["east", "west"]);
+    let plain = files("east", &world.render("east"));
+    world.cluster("east").manages_gateway = true;
+    world.cluster("east").network = Some("network-east".parse().unwrap());
+    world.cluster("east").components.as_mut().unwrap().image = None;
+    let gateway = "gateway.gateway.networking.k8s.io-isthmus-eastwest.yaml";
+    let managed = |world: &RenderWorld| {
+        let mut files = files("east", &world.render("east"));
+        assert!(!plain.iter().any(|(path, _)| path.ends_with(gateway)));
+        files.retain(|path, _| path.ends_with("isthmus-eastwest.yaml"));
+        page(&files)
+    };
+    insta::assert_snapshot!("gateway", managed(&world));
+
+    // istiod of a revision takes what is called after it, and a domain of its own has names of its own
+    world.cluster("east").istio.revisions = vec!["1-31".parse().unwrap(), "canary".parse().unwrap()];
+    world.cluster("east").cluster_domain = "shop.local".parse().unwrap();
+    let text = managed(&world);
+    assert!(text.contains("    istio.io/rev: 1-31\n") && text.contains("hostname: \"*.shop.local\"\n"), "{text}");
+    world.cluster("east").istio.revisions.push("default".parse().unwrap());
+    assert!(!managed(&world).contains("istio.io/rev"));
+
+    // links that rest on another network keep its gateway
+    let east = name("east");
+    let joined = KnownCluster::of(&world.mesh, &world.lock, &east).unwrap().joins_with(&world.mesh).unwrap();
+    world.locked("east").joined_with = Some(JoinedWith { network: "network-before".parse().unwrap(), ..joined });
+    assert_eq!(managed(&world).matches("network-before").count(), 3);
+
+    // an agent does not render what it was installed with
+    world.mesh.inside = true;
+    assert_eq!(managed(&world), "");
 }
 
 #[test]

@@ -84,6 +84,7 @@ pub(crate) fn cluster(text: &str, line: usize) -> Cluster {
             prepared: false,
             standard_mesh_networks: None,
         },
+        manages_gateway: false,
         gateways: None,
         stated: None,
         flat_network: false,

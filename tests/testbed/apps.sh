@@ -104,25 +104,11 @@ app_port() {
     esac
 }
 
-app_objects() {
-    local name=$1 index=$2 app=$3 pod=$4 port gateway client sidecar
-    gateway=$(address "$index" gateway) client=$(address "$index" client-cart) port=$(server_port "$index")
-    # What injection would have added, in what others read of it.
-    sidecar="{name: istio-proxy, image: 'istio/proxyv2:1.32-alpha.eed52ebb66ad', env: [
-      {name: PROXY_CONFIG_XDS_AGENT, value: '$xds_agent'}, {name: ISTIO_META_CLUSTER_ID, value: $name}]}"
+# The east-west gateway, as Istio's own chart would make it.
+gateway_objects() {
+    local name=$1 index=$2 gateway
+    gateway=$(address "$index" gateway)
     cat <<OBJECTS
-apiVersion: v1
-kind: Namespace
-metadata: {name: shop}
----
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: client, namespace: shop}
----
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: $app, namespace: shop}
----
 apiVersion: v1
 kind: ServiceAccount
 metadata: {name: istio-eastwestgateway, namespace: istio-system}
@@ -148,7 +134,73 @@ metadata:
   labels: {app: istio-eastwestgateway, istio: eastwestgateway, topology.istio.io/network: network-$name}
 spec:
   serviceAccountName: istio-eastwestgateway
-  containers: [$sidecar]
+  containers: [$(sidecar "$name")]
+---
+# Where the gateway listens. The bed's own, since a gateway in a pod of its own would take 0.0.0.0.
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: bed-cross-network, namespace: istio-system}
+spec:
+  selector: {istio: eastwestgateway}
+  servers:
+  - port: {number: 15443, name: tls, protocol: TLS}
+    bind: "${gateway%:*}"
+    tls: {mode: AUTO_PASSTHROUGH}
+    hosts: ["*.local"]
+OBJECTS
+}
+
+# The pod of the Deployment that istiod made of a Gateway, and where its Envoy listens: in a pod of its own it would take 0.0.0.0.
+managed_gateway_objects() {
+    local name=$1 index=$2 gateway
+    gateway=$(address "$index" gateway)
+    cat <<OBJECTS
+apiVersion: v1
+kind: Pod
+metadata: {name: isthmus-eastwest-istio-0, namespace: istio-system, labels: $(managed_gateway_labels)}
+spec:
+  serviceAccountName: isthmus-eastwest-istio
+  containers: [$(sidecar "$name")]
+---
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: {name: bed-gateway, namespace: istio-system}
+spec:
+  workloadSelector: {labels: {gateway.networking.k8s.io/gateway-name: isthmus-eastwest}}
+  configPatches:
+  - applyTo: LISTENER
+    match: {context: GATEWAY, listener: {portNumber: 15443}}
+    patch:
+      operation: MERGE
+      value: {address: {socket_address: {address: "${gateway%:*}", port_value: 15443}}}
+OBJECTS
+}
+
+managed_gateway_labels() {
+    kube --namespace istio-system get deployment isthmus-eastwest-istio --output 'jsonpath={.spec.template.metadata.labels}'
+}
+
+# sidecar NAME: what injection would have added to a pod, in what others read of it.
+sidecar() {
+    echo "{name: istio-proxy, image: 'istio/proxyv2:1.32-alpha.eed52ebb66ad', env: [
+      {name: PROXY_CONFIG_XDS_AGENT, value: '$xds_agent'}, {name: ISTIO_META_CLUSTER_ID, value: $1}]}"
+}
+
+app_objects() {
+    local name=$1 index=$2 app=$3 pod=$4 port client sidecar
+    client=$(address "$index" client-cart) port=$(server_port "$index") sidecar=$(sidecar "$name")
+    cat <<OBJECTS
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: client, namespace: shop}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: $app, namespace: shop}
 ---
 apiVersion: v1
 kind: Pod
@@ -219,18 +271,6 @@ spec:
   - port: {number: $(app_port stock), name: http-stock, protocol: HTTP}
     bind: "${client%:*}"
     hosts: ["shop/stock.shop.svc.cluster.local"]
----
-# Where the gateway listens. The bed's own, since a gateway in a pod of its own would take 0.0.0.0.
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {name: bed-cross-network, namespace: istio-system}
-spec:
-  selector: {istio: eastwestgateway}
-  servers:
-  - port: {number: 15443, name: tls, protocol: TLS}
-    bind: "${gateway%:*}"
-    tls: {mode: AUTO_PASSTHROUGH}
-    hosts: ["*.local"]
 OBJECTS
 }
 
@@ -251,14 +291,20 @@ apps() {
     app_objects "$name" "$index" "$app" "$pod" | kube apply --server-side --force-conflicts -f - >/dev/null
     pod_status shop "$app-0" "$pod" True
     pod_status shop client-0 "$(address "$index" client-cart | cut -d : -f 1)" True
-    pod_status istio-system istio-eastwestgateway-0 "${gateway%:*}" True
-    kube --namespace istio-system patch service istio-eastwestgateway --subresource=status --type=merge --patch \
-        "{\"status\":{\"loadBalancer\":{\"ingress\":[{\"ip\":\"${gateway%:*}\"}]}}}" >/dev/null
+    local role roles=(client server)
+    if [ "$managed_gateway" = true ]; then
+        touch managed-gateway
+    else
+        roles+=(gateway)
+        gateway_objects "$name" "$index" | kube apply --server-side --force-conflicts -f - >/dev/null
+        pod_status istio-system istio-eastwestgateway-0 "${gateway%:*}" True
+        kube --namespace istio-system patch service istio-eastwestgateway --subresource=status --type=merge --patch \
+            "{\"status\":{\"loadBalancer\":{\"ingress\":[{\"ip\":\"${gateway%:*}\"}]}}}" >/dev/null
+    fi
     start backend python3 "$here/answer" "${backend%:*}" "${backend#*:}" "$name-$app"
-    local role
-    for role in gateway client server; do start_proxy "$role" "$name" "$index"; done
-    for role in gateway client server; do wait_for_proxy "$role" "$index"; done
-    finish "$name: $app, its client and the east-west gateway run"
+    for role in "${roles[@]}"; do start_proxy "$role" "$name" "$index"; done
+    for role in "${roles[@]}"; do wait_for_proxy "$role" "$index"; done
+    finish "$name: $app and its proxies run"
 }
 
 proxy_again() {
@@ -282,7 +328,12 @@ start_proxy() {
     gateway)
         type=router namespace=istio-system account=istio-eastwestgateway address=$(address "$index" gateway)
         labels="{\"app\":\"istio-eastwestgateway\",\"istio\":\"eastwestgateway\",\"topology.istio.io/network\":\"network-$name\"}"
-        extra=ISTIO_META_REQUESTED_NETWORK_VIEW=network-$name ;;
+        extra=ISTIO_META_REQUESTED_NETWORK_VIEW=network-$name
+        if [ -e managed-gateway ]; then
+            account=isthmus-eastwest-istio labels=$(managed_gateway_labels)
+            managed_gateway_objects "$name" "$index" | kube apply --server-side --force-conflicts -f - >/dev/null
+            pod_status istio-system "$account-0" "${address%:*}" True
+        fi ;;
     client)
         account=client address=$(address "$index" client-cart) labels='{"app":"client"}' ;;
     server)

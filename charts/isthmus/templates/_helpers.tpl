@@ -86,6 +86,34 @@ isthmus.dev/mesh: {{ include "isthmus.mesh" . | toJson }}
 {{- not (and (kindIs "slice" .Values.cluster.gateways) .Values.cluster.network) }}
 {{- end }}
 
+{{/* The east-west gateway. */}}
+
+{{- define "isthmus.manages_gateway" -}}
+{{- $manages := eq true ((.Values.cluster.gateway | default dict).manage | default false) -}}
+{{- if and $manages .Values.cluster.flatNetwork }}
+{{- fail "cluster.gateway.manage: expected no gateway beside cluster.flatNetwork, found both" }}
+{{- end }}
+{{- $manages }}
+{{- end }}
+
+{{- define "isthmus.network" -}}
+{{- required "cluster.network: expected the name of the network into which the gateway leads, such as network-east, found none" .Values.cluster.network | toJson }}
+{{- end }}
+
+{{- define "isthmus.gateway_hosts" -}}
+{{- $domain := .Values.cluster.clusterDomain | default "cluster.local" -}}
+{{- printf "*.%s" (ternary "local" $domain (eq $domain "cluster.local")) | toJson }}
+{{- end }}
+
+{{/* An istiod of a revision takes a Gateway only where it is named. */}}
+{{- define "isthmus.has_revision" -}}
+{{- not (has "default" (include "isthmus.revisions" . | fromJsonArray)) }}
+{{- end }}
+
+{{- define "isthmus.revision" -}}
+{{- include "isthmus.revisions" . | fromJsonArray | first | toJson }}
+{{- end }}
+
 {{- define "isthmus.tls_secret" -}}
 {{- (.Values.cluster.multicluster | default dict).tlsSecret | default (printf "%s-tls" .service) | toJson }}
 {{- end }}

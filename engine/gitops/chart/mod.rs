@@ -17,7 +17,7 @@ use crate::types::object::{Object, PART_OF, to_yaml};
 use crate::types::step::StepKind;
 use crate::types::time::Timestamp;
 use crate::wire::agent::{AGENT, AGENT_MAP, GROUP, PLURAL, SPECS_FILE};
-use crate::wire::names::{AGENT_ROLES, PROXY};
+use crate::wire::names::{AGENT_ROLES, EAST_WEST, PROXY};
 
 pub use self::values::{schema, values};
 
@@ -58,7 +58,8 @@ pub fn chart() -> Result<BTreeMap<String, String>, Stop> {
     add("templates/rights.yaml", rights()?);
     for (name, text) in Templates::texts() {
         let role = name.split('/').next().unwrap_or_default();
-        if let Some((_, service)) = AGENT_ROLES.into_iter().find(|(known, _)| *known == role) {
+        let service = AGENT_ROLES.into_iter().find(|(known, _)| *known == role).map(|(_, service)| service);
+        if let Some(service) = service.or((role == "gateway").then_some(EAST_WEST)) {
             add(&format!("templates/{name}"), of_helm(text, role, service));
         }
     }
@@ -104,9 +105,11 @@ fn of_helm(text: &str, role: &str, service: &str) -> String {
             out.push_str("    {{- include \"isthmus.labels\" . | nindent 4 }}\n");
         }
     }
-    // with the kind every object of it would go, and with them the links
-    let kind = format!("metadata:\n  name: {PLURAL}.{GROUP}\n");
-    out.replacen(&kind, &format!("{kind}  annotations:\n    helm.sh/resource-policy: keep\n"), 1)
+    // with the kind every object of it would go, and with them the links; with the gateway what peers send through it
+    for name in [format!("metadata:\n  name: {PLURAL}.{GROUP}\n"), format!("metadata:\n  name: {EAST_WEST}\n")] {
+        out = out.replace(&name, &format!("{name}  annotations:\n    helm.sh/resource-policy: keep\n"));
+    }
+    out
 }
 
 fn values_of_helm(line: &str, role: &str, service: &str) -> String {

@@ -18,6 +18,7 @@ const CLUSTER: &[&str] = &[
     "network",
     "trustDomain",
     "mergeTrustDomains",
+    "gateway",
     "gateways",
     "flatNetwork",
     "api",

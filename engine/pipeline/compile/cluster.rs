@@ -48,6 +48,7 @@ impl<'a> Compiler<'a> {
             self.error(&id.at, &untouched);
         }
         let endpoint = spec.endpoint.as_ref()?;
+        let manages_gateway = self.manages_gateway(spec, components.is_some());
         let cluster = Cluster {
             name: spec.name.value.clone(),
             at: spec.name.at.clone(),
@@ -67,6 +68,7 @@ impl<'a> Compiler<'a> {
             trust_domain: spec.trust_domain.as_ref().map(|domain| domain.value.clone()),
             merge_trust_domains: spec.merge_trust_domains.as_ref().map(|merge| merge.value),
             istio,
+            manages_gateway,
             gateways: spec.gateways.as_ref().map(|gateways| {
                 let mut gateways: Vec<_> = gateways.value.iter().map(|gateway| gateway.value.clone()).collect();
                 gateways.sort();
@@ -115,6 +117,7 @@ impl<'a> Compiler<'a> {
             trust_domain: None,
             merge_trust_domains: None,
             istio: self.istio(&IstioSpec::default(), Reconciler::External),
+            manages_gateway: false,
             gateways: None,
             stated: None,
             flat_network: spec.enable_ingress_gateway.as_ref().is_some_and(|gateway| !gateway.value),
@@ -230,6 +233,20 @@ impl<'a> Compiler<'a> {
             api_host: wanted.api_host.as_ref().map(|host| host.value.clone()),
             tls_secret: wanted.tls_secret.as_ref().map(|secret| secret.value.clone()),
         })
+    }
+
+    /// Whether an east-west gateway is rendered. Its objects name the network, so that cannot be learned first.
+    fn manages_gateway(&mut self, spec: &ClusterSpec, is_deployed: bool) -> bool {
+        let Some(manage) = spec.manages_gateway.as_ref().filter(|manage| manage.value) else { return false };
+        let cluster = &spec.name.value;
+        if !is_deployed {
+            self.error(&manage.at, &CompileFinding::GatewayOfAnother { cluster });
+        } else if spec.flat_network.as_ref().is_some_and(|flat| flat.value) {
+            self.error(&manage.at, &CompileFinding::GatewayOfFlat { cluster });
+        } else if spec.network.is_none() && !self.spec.may_be_misspelt(&spec.name.at) {
+            self.error(&manage.at, &CompileFinding::GatewayWithoutNetwork { cluster });
+        }
+        true
     }
 
     /// Which CRD the objects are for that are rendered for a Deckhouse.

@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use crate::model::layout::{KUSTOMIZATION, VALUES, VALUES_FILES, is_below, rendered_folder, values_file, values_mark};
-use crate::model::lock::Lock;
+use crate::model::layout::{
+    GATEWAY_FILE, KUSTOMIZATION, VALUES, VALUES_FILES, is_below, rendered_folder, values_file, values_mark,
+};
+use crate::model::lock::{Lock, LockedLink};
 use crate::model::mesh::{Mesh, Reconciler, State};
 use crate::pipeline::accept::of_lock;
 use crate::pipeline::advance::domain_notes;
@@ -18,6 +20,7 @@ use crate::pipeline::law::{self, Breach, ClusterFiles, IsKnown};
 use crate::pipeline::meter::WorkStage;
 use crate::pipeline::plan::compare::bytes_of;
 use crate::pipeline::plan::graph::Graph;
+use crate::pipeline::plan::reasons::SecondGateway;
 use crate::pipeline::plan::{
     Action, ClusterChanges, CompareRefusal, Compared, FileStep, Gathering, NewText, ObjectChange, Overrides, Plan,
     SecurityChange, SecurityItem, compare, notes, security, strays,
@@ -169,6 +172,41 @@ fn takes_components<'f>(
     stays && files.any(|file| is_component(file)) && !is_rendered()
 }
 
+/// Whether the east-west gateway goes that was rendered for a cluster, while peers may send requests through it. What an agent has
+/// joined its cluster with is not known here.
+fn takes_gateway<'f>(
+    mesh: &Mesh,
+    lock: &Lock,
+    name: &ClusterName,
+    rendered: &RenderedCluster,
+    mut files: impl Iterator<Item = &'f String>,
+) -> bool {
+    let Some(cluster) = mesh.clusters.get(name).filter(|cluster| !cluster.state.is_going()) else { return false };
+    let is_linked = || lock.links.values().any(|links| links.get(name).is_some_and(LockedLink::may_be_live));
+    let is_read = || cluster.reconciler == Reconciler::Agent || is_linked();
+    files.any(|file| file == GATEWAY_FILE) && !renders_gateway(rendered) && is_read()
+}
+
+fn renders_gateway(rendered: &RenderedCluster) -> bool {
+    rendered.objects.iter().any(|object| object.id().file_name() == GATEWAY_FILE)
+}
+
+/// A warning of a cluster that gets an east-west gateway and has one.
+fn second_gateway<'f>(
+    mesh: &Mesh,
+    lock: &Lock,
+    name: &ClusterName,
+    rendered: &RenderedCluster,
+    mut files: impl Iterator<Item = &'f String>,
+) -> Option<Diagnostic> {
+    let cluster =
+        mesh.clusters.get(name).filter(|_| renders_gateway(rendered) && !files.any(|file| file == GATEWAY_FILE))?;
+    let published = lock.clusters.get(name).and_then(|entry| entry.private.as_ref())?;
+    let gateways = published.gateways.iter().map(ToString::to_string).collect();
+    let finding = SecondGateway { cluster: name, gateways };
+    (!published.gateways.is_empty()).then(|| Diagnostic::warning(Some(cluster.at.clone()), finding))
+}
+
 /// Whether another tool is to deploy a cluster while links name it: what was written for it before stays for these.
 fn is_left_to_others<'f>(
     mesh: &Mesh,
@@ -236,6 +274,11 @@ fn of_cluster(
         let refusal = CompareRefusal::WholeFolder { cluster: name.clone() };
         changes.refused.push((StepId::of(StepKind::RenderComponents, name), refusal));
     }
+    if !request.allow_delete && !is_kept && takes_gateway(mesh, lock, name, &rendered, files.keys()) {
+        let refusal = CompareRefusal::Gateway { cluster: name.clone() };
+        changes.refused.push((StepId::of(StepKind::RenderComponents, name), refusal));
+    }
+    rendered.warnings.extend(second_gateway(mesh, lock, name, &rendered, files.keys()));
     let is_changed = !changes.objects.is_empty() || !extra.steps.is_empty();
     let breaches = if is_changed && changes.refused.is_empty() {
         judged(program, (lock, &is_known), name, tree, &files, (&changes.objects, &extra.steps))?
@@ -276,6 +319,10 @@ pub(crate) fn refuse_breaches(
     rendered: &RenderedCluster,
 ) -> Result<(), Stop> {
     let names = tree.names(name.as_str())?;
+    if takes_gateway(&program.mesh, lock.0, name, rendered, names.iter()) {
+        let refusal = CompareRefusal::Gateway { cluster: name.clone() };
+        return Err(Stop::Findings(Diagnostic::refusal(None, refusal).into()));
+    }
     if is_left_to_others(&program.mesh, lock.0, name, names.iter())
         || takes_components(&program.mesh, name, rendered, names.iter())
     {

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::model::layout::rendered_folder;
+use crate::model::layout::{GATEWAY_FILE, rendered_folder};
 use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::ClusterName;
 use crate::types::text::quoted;
@@ -46,6 +46,8 @@ pub enum CompareRefusal {
     },
     /// All that runs in a cluster would go, and its spec does not say that it leaves.
     WholeFolder { cluster: ClusterName },
+    /// The east-west gateway would go through which peers reach a cluster.
+    Gateway { cluster: ClusterName },
     /// A folder with objects of ours, of a cluster that is neither declared nor in the lock.
     UnknownCluster { cluster: ClusterName },
 }
@@ -90,6 +92,7 @@ impl CompareRefusal {
             | Self::Stray { path }
             | Self::ListedByKustomization { path, .. }
             | Self::FieldOfKustomization { path, .. } => path.clone(),
+            Self::Gateway { cluster } => format!("{}/{GATEWAY_FILE}", rendered_folder(cluster)),
             Self::WholeFolder { cluster } | Self::UnknownCluster { cluster } => rendered_folder(cluster),
         }
     }
@@ -99,7 +102,7 @@ impl CompareRefusal {
         match self {
             Self::Foreign { .. } | Self::ForeignValues { .. } | Self::Stray { .. } => Code::FileNotOurs,
             Self::ListedByKustomization { .. } | Self::FieldOfKustomization { .. } => Code::KustomizationNotOurs,
-            Self::WholeFolder { .. } => Code::TooManyDeletions,
+            Self::WholeFolder { .. } | Self::Gateway { .. } => Code::TooManyDeletions,
             Self::UnknownCluster { .. } => Code::FolderOfUnknownCluster,
         }
     }
@@ -129,11 +132,37 @@ impl Explain for CompareRefusal {
                 ),
                 "if that is meant, apply with --allow-delete",
             ),
+            Self::Gateway { cluster } => (
+                format!(
+                    "the east-west gateway of `{cluster}` would go, and with it every connection of its peers that comes through it"
+                ),
+                "deploy another one with the label of its network first; if that is meant, apply with --allow-delete",
+            ),
             Self::UnknownCluster { cluster } => (
                 format!("`rendered/{cluster}` holds objects of a cluster that neither spec nor lock knows"),
                 "restore its document and lock, or delete by hand what `rendered/` and `values/` hold of it",
             ),
         };
         Explanation::new(self.code(), message).hint(hint)
+    }
+}
+
+/// A cluster that gets an east-west gateway and publishes the address of one that it has.
+#[derive(Debug)]
+pub(super) struct SecondGateway<'a> {
+    pub(super) cluster: &'a ClusterName,
+    /// The published ones.
+    pub(super) gateways: Vec<String>,
+}
+
+impl Explain for SecondGateway<'_> {
+    fn explanation(&self) -> Explanation {
+        let message = format!(
+            "`{}` has a gateway at {}, and `gateway.manage` adds another one: its peers spread their requests over both",
+            self.cluster,
+            self.gateways.join(", ")
+        );
+        Explanation::new(Code::NotUnique, message)
+            .hint("take `gateway.manage` out, or the other gateway once the new one is published")
     }
 }

@@ -97,6 +97,7 @@ fn cluster(cluster: &Cluster) -> Value {
             ("standardMeshNetworks", istio.standard_mesh_networks.as_ref().map(standard_networks)),
         ])),
     );
+    put("gateway", cluster.manages_gateway.then(|| json!({ "manage": true })));
     put("gateways", cluster.gateways.as_ref().map(|gateways| json!(gateways)));
     put("flatNetwork", Some(stated.flat_network.into()));
     let api = [("host", cluster.api.host.as_ref().map(|host| text(host))), ("ca", ca(&cluster.api.ca))];

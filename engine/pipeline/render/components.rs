@@ -1,4 +1,4 @@
-//! Exporter, api-proxy and relay: component templates with the values of one cluster.
+//! Exporter, api-proxy, relay and the east-west gateway: component templates with the values of one cluster.
 //!
 //! Most templates depend on few values, so their objects are made once for all clusters that agree on them, and for all runs of a
 //! process while the templates are the same.
@@ -12,6 +12,7 @@ use crate::model::mesh::{Components, Expose, Reconciler};
 use crate::pipeline::render::check::internal;
 use crate::pipeline::render::draft::{ownership, step_annotations};
 use crate::pipeline::render::memo::Memo;
+use crate::pipeline::render::mesh_config::{gateway_hosts, own_network};
 use crate::pipeline::render::output::RenderedCluster;
 use crate::pipeline::render::reader::ReaderView;
 use crate::pipeline::render::rendered::RenderedObject;
@@ -37,6 +38,9 @@ const FILES: [&str; 6] = [
 
 /// Those that an agent has beside them.
 const AGENT_FILES: [&str; 1] = ["customresourcedefinition.yaml"];
+
+/// The east-west gateway.
+const GATEWAY: &str = "gateway/gateway.yaml";
 
 /// Where the serving certificate is mounted.
 const TLS: &str = "/etc/isthmus/tls";
@@ -103,7 +107,7 @@ fn templated(
     })
 }
 
-/// Renders the components of a cluster that has them. Without an image there is nothing to run.
+/// Renders the components of a cluster that has them. Without an image there is nothing of ours to run.
 pub(super) fn render(
     reader: &ReaderView<'_>,
     templates: &ComponentTemplates,
@@ -112,10 +116,14 @@ pub(super) fn render(
     let Some(components) = &reader.cluster.components else {
         return Ok(());
     };
-    let Some(image) = &components.image else {
-        return Ok(());
-    };
     let mut findings = Diagnostics::new();
+    // whoever installed an agent installed its gateway
+    if reader.cluster.manages_gateway && !reader.mesh.inside {
+        add(reader, templates, GATEWAY.to_owned(), &gateway_values(reader), out, &mut findings);
+    }
+    let Some(image) = &components.image else {
+        return findings.ok_or(Some(())).map(|_| ());
+    };
     let is_agent = reader.cluster.reconciler == Reconciler::Agent;
     for (role, service) in if is_agent { AGENT_ROLES } else { ROLES } {
         let mut context = values(reader, components, image, service);
@@ -126,20 +134,49 @@ pub(super) fn render(
             } else {
                 context.remove("args");
             }
-            let (mesh, name) = (&reader.mesh.name, &reader.cluster.name);
-            match templated(templates, mesh, format!("{role}/{file}"), &context) {
-                Ok(of_role) => {
-                    out.objects.extend(of_role.made.iter().map(|made| {
-                        let yaml = made.yaml.as_ref().map(|template| template.fill(&[name.as_str()]));
-                        adopt(mesh, name, made.object.clone()).with_yaml(yaml)
-                    }));
-                    out.overrides.extend(of_role.overridden.clone());
-                }
-                Err(failed) => findings.extend(failed),
-            }
+            add(reader, templates, format!("{role}/{file}"), &context, out, &mut findings);
         }
     }
     findings.ok_or(Some(())).map(|_| ())
+}
+
+/// Adds what a template renders with these values.
+fn add(
+    reader: &ReaderView<'_>,
+    templates: &ComponentTemplates,
+    file: String,
+    context: &Map<String, Value>,
+    out: &mut RenderedCluster,
+    findings: &mut Diagnostics,
+) {
+    let (mesh, name) = (&reader.mesh.name, &reader.cluster.name);
+    match templated(templates, mesh, file, context) {
+        Ok(of_file) => {
+            out.objects.extend(of_file.made.iter().map(|made| {
+                let yaml = made.yaml.as_ref().map(|template| template.fill(&[name.as_str()]));
+                adopt(mesh, name, made.object.clone()).with_yaml(yaml)
+            }));
+            out.overrides.extend(of_file.overridden.clone());
+        }
+        Err(failed) => findings.extend(failed),
+    }
+}
+
+/// The values of the gateway, which its template alone has: they differ from cluster to cluster.
+fn gateway_values(reader: &ReaderView<'_>) -> Map<String, Value> {
+    let cluster = reader.cluster;
+    // an istiod of a revision takes a Gateway only where it is named
+    let is_unnamed = |revision: &&Revision| **revision == Revision::unnamed();
+    let named = cluster.istio.revisions.first().filter(|_| !cluster.istio.revisions.iter().any(|one| is_unnamed(&one)));
+    let values = [
+        ("gateway_hosts", json!(gateway_hosts(&cluster.cluster_domain))),
+        ("has_revision", named.is_some().into()),
+        ("manages_gateway", cluster.manages_gateway.into()),
+        ("namespace", json!(cluster.istio.namespace)),
+        ("network", json!(own_network(reader))),
+        ("revision", json!(named)),
+    ];
+    values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 fn values(reader: &ReaderView<'_>, components: &Components, image: &str, service: &str) -> Map<String, Value> {

@@ -252,7 +252,13 @@ fn stated_network(reader: &ReaderView<'_>) -> Option<NetworkName> {
     own_network(reader).filter(|_| reader.cluster.network.is_some())
 }
 
-fn own_network(reader: &ReaderView<'_>) -> Option<NetworkName> {
+/// Names of services that an east-west gateway leads to.
+pub(super) fn gateway_hosts(domain: &ClusterDomain) -> String {
+    // Istio's own choice for the default domain: it takes in `clusterset.local`, too
+    if *domain == ClusterDomain::kubernetes_default() { "*.local".to_owned() } else { format!("*.{domain}") }
+}
+
+pub(super) fn own_network(reader: &ReaderView<'_>) -> Option<NetworkName> {
     reader.known.map_or_else(|| reader.cluster.network.clone(), |known| known.network())
 }
 
@@ -403,15 +409,10 @@ fn gateway(reader: &ReaderView<'_>, out: &mut RenderedCluster) {
     if cluster.flat_network || !has_gateways || !is_read {
         return;
     }
-    // `*.local` is Istio's own choice for the default domain: it takes in `clusterset.local`, too.
-    let hosts = match cluster.cluster_domain.as_str() {
-        _ if cluster.cluster_domain == ClusterDomain::kubernetes_default() => "*.local".to_owned(),
-        domain => format!("*.{domain}"),
-    };
     let spec = json!({
         "selector": { "istio": "eastwestgateway" },
         "servers": [{
-            "hosts": [hosts],
+            "hosts": [gateway_hosts(&cluster.cluster_domain)],
             "port": { "name": "tls", "number": GATEWAY_PORT, "protocol": "TLS" },
             "tls": { "mode": "AUTO_PASSTHROUGH" },
         }],

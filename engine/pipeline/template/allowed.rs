@@ -58,8 +58,13 @@ const SERVICE_ANNOTATIONS: &[&str] = &[
     "yandex.cloud/",
 ];
 
-const RULES: [OverrideRule; 23] = [
+/// The east-west gateway, of which Istio makes Deployment and Service.
+const GATEWAY: &str = "Gateway isthmus-eastwest";
+
+const RULES: [OverrideRule; 25] = [
     OverrideRule("", "metadata.labels", May::Add(LABELS)),
+    OverrideRule(GATEWAY, "metadata.annotations", May::Add(&["networking.istio.io/service-type"])),
+    OverrideRule(GATEWAY, "spec.infrastructure.annotations", May::Add(SERVICE_ANNOTATIONS)),
     OverrideRule(EXPORTER, "metadata.annotations", May::Add(SERVICE_ANNOTATIONS)),
     OverrideRule(PROXY, "metadata.annotations", May::Add(SERVICE_ANNOTATIONS)),
     OverrideRule("", "metadata.annotations", May::Add(ANNOTATIONS)),

@@ -31,7 +31,7 @@ macro_rules! builtin {
 }
 
 /// The templates that are compiled in, by relative name.
-const BUILTIN: [(&str, &str); 25] = builtin![
+const BUILTIN: [(&str, &str); 26] = builtin![
     "agent/customresourcedefinition.yaml",
     "agent/deployment.yaml",
     "agent/networkpolicy.yaml",
@@ -45,6 +45,7 @@ const BUILTIN: [(&str, &str); 25] = builtin![
     "exporter/rbac.yaml",
     "exporter/service.yaml",
     "exporter/serviceaccount.yaml",
+    "gateway/gateway.yaml",
     "proxy/deployment.yaml",
     "proxy/networkpolicy.yaml",
     "proxy/poddisruptionbudget.yaml",
@@ -59,8 +60,8 @@ const BUILTIN: [(&str, &str); 25] = builtin![
     "relay/serviceaccount.yaml",
 ];
 
-/// The values that templates have; `args` only Deployments.
-const VALUES: [&str; 14] = [
+/// The values that templates have; `args` only Deployments, and those of the gateway only its own.
+const VALUES: [&str; 19] = [
     "admission_policy",
     "agent_account",
     "args",
@@ -68,12 +69,17 @@ const VALUES: [&str; 14] = [
     "exposed",
     "external_traffic_policy",
     "finds_gateways",
+    "gateway_hosts",
+    "has_revision",
     "image",
+    "manages_gateway",
     "mesh_config_maps",
     "namespace",
+    "network",
     "relay_account",
     "replicas",
     "require_token",
+    "revision",
     "tls_secret",
 ];
 

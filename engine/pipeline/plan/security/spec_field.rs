@@ -96,6 +96,8 @@ fields! {
     Prepared = "istio.prepared", 1,
     /// Its standard mesh networks.
     StandardMeshNetworks = "istio.standardMeshNetworks", 2,
+    /// `gateway.manage`.
+    ManagesGateway = "gateway.manage", 1,
     /// `gateways`.
     Gateways = "gateways", 0,
     /// `flatNetwork`.
@@ -214,6 +216,13 @@ impl SpecField {
                 "the spec attests that istiod and proxies take further root CAs: links no longer wait to see it".to_owned()
             }
             Self::Prepared => "links wait until the cluster shows that it is prepared".to_owned(),
+            Self::ManagesGateway if after == Some("true") => {
+                "Istio runs an east-west gateway in the cluster, whose address peers are told".to_owned()
+            }
+            Self::ManagesGateway => format!(
+                "the east-west gateway that was rendered goes{}",
+                linked(", and with it what its peers send through it; `--allow-delete` is needed")
+            ),
             Self::Gateways => "traffic of every peer for the cluster is sent there".to_owned(),
             Self::FlatNetwork if after == Some("true") => {
                 format!("peers send traffic straight to its pods, past the gateway{}", linked(ANEW))
