@@ -409,6 +409,19 @@ pub enum Expose {
     NodePort,
     /// Cluster IPs, behind an ingress of the user's own that passes TLS through.
     ClusterIP,
+    /// Cluster IPs, behind the east-west gateway, which passes TLS through to them by SNI.
+    Gateway,
+}
+
+impl Expose {
+    /// The type of their Services.
+    #[must_use]
+    pub fn service_type(self) -> Self {
+        match self {
+            Self::Gateway => Self::ClusterIP,
+            Self::LoadBalancer | Self::NodePort | Self::ClusterIP => self,
+        }
+    }
 }
 
 /// `externalTrafficPolicy` of a Service (Kubernetes, core/v1 `ServiceSpec`).

@@ -355,7 +355,10 @@ fn contact(page: &mut DraftPage, name: &str, survey: &Survey, kubectl: &str) -> 
             &format!("where peers are to reach Service {namespace}/{PROXY}, for example api.{name}.example.com"),
         ),
     }
-    page.comment(2, "Or NodePort, or ClusterIP behind an ingress that passes TLS through.");
+    page.comment(
+        2,
+        "Or NodePort; ClusterIP behind an ingress that passes TLS through; Gateway, through the east-west gateway.",
+    );
     page.line(2, "expose: LoadBalancer");
     page.gap();
     page.comment(1, "Where the exporter is reached.");

@@ -99,8 +99,12 @@ pub(super) const CRDS: &[(&str, DeckhouseCrd)] =
     &[("v1alpha1", DeckhouseCrd::Current), ("v1alpha1-old", DeckhouseCrd::EndpointInMetadata)];
 pub(super) const STATES: &[(&str, State)] =
     &[("active", State::Active), ("paused", State::Paused), ("leaving", State::Leaving), ("lost", State::Lost)];
-pub(super) const EXPOSES: &[(&str, Expose)] =
-    &[("LoadBalancer", Expose::LoadBalancer), ("NodePort", Expose::NodePort), ("ClusterIP", Expose::ClusterIP)];
+pub(super) const EXPOSES: &[(&str, Expose)] = &[
+    ("LoadBalancer", Expose::LoadBalancer),
+    ("NodePort", Expose::NodePort),
+    ("ClusterIP", Expose::ClusterIP),
+    ("Gateway", Expose::Gateway),
+];
 pub(super) const TRAFFIC_POLICIES: &[(&str, ExternalTrafficPolicy)] =
     &[("Local", ExternalTrafficPolicy::Local), ("Cluster", ExternalTrafficPolicy::Cluster)];
 pub(super) const CONFIGS: &[(&str, MeshConfigTarget)] = &[

@@ -184,7 +184,7 @@ fn cluster() -> Value {
         "enabled": flag(true, "deploy exporter, api-proxy and relay or agent; only with reconciler rendered or agent"),
         "image": plain("image of the engine"),
         "replicas": { "type": "integer", "minimum": 1, "maximum": 100, "default": 2, "description": "replicas of each of them" },
-        "expose": one_of(EXPOSES, "LoadBalancer", "how exporter and api-proxy are reached from outside"),
+        "expose": one_of(EXPOSES, "LoadBalancer", "how exporter and api-proxy are reached from outside; ClusterIP: behind an ingress of your own that passes TLS through; Gateway: through the east-west gateway, at its port 15443, by the names in metadata.endpoint and apiHost"),
         "externalTrafficPolicy": one_of(TRAFFIC_POLICIES, "Local", "of their Services: with Local they see their clients' addresses, by which limits count; default: Local behind a load balancer, Cluster at node ports"),
         "trustedProxies": many(plain("an address, or a range in CIDR notation"), "load balancers that send a PROXY header (version 1 or 2) in front of TLS; their connections without one are closed"),
         "clusterCIDRs": many(plain("an address, or a range in CIDR notation"), "pod and service ranges of the cluster, which its relay never dials"),

@@ -18,6 +18,8 @@ pub const AGENT_ROLES: [(&str, &str); 3] = [("exporter", EXPORTER), ("proxy", PR
 pub const CROSS_NETWORK: &str = "isthmus-cross-network";
 /// The east-west gateway that is rendered for a cluster, and its `app.kubernetes.io/name`. Istio calls Deployment and Service after it.
 pub const EAST_WEST: &str = "isthmus-eastwest";
+/// The Gateway and the `VirtualService` by which the east-west gateway leads to exporter and api-proxy.
+pub const EXPOSE: &str = "isthmus-expose";
 /// Port of the relay's Service.
 const RELAY_PORT: u16 = 8443;
 /// Audience of the tokens that istiod shows a strict relay.

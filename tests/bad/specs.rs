@@ -356,6 +356,27 @@ fn managed_gateways() {
 }
 
 #[test]
+fn clusters_exposed_by_a_gateway() {
+    let exposed = |from: &str, endpoint: &str, api: &str| {
+        let text = EAST.replace("east", from);
+        let lines = text.lines().filter(|line| !line.contains("multicluster") && !line.contains("endpoint"));
+        let metadata = format!("  metadata:\n    endpoint: {endpoint}");
+        let lines: Vec<_> = lines.map(|line| if line == "  metadata:" { metadata.as_str() } else { line }).collect();
+        let own = format!("  multicluster: {{image: engine, apiHost: \"{api}\", expose: Gateway}}\n");
+        source(&format!("specs/clusters/{from}.yaml"), format!("{}\n{own}", lines.join("\n")))
+    };
+    let mut sources = checkout("", "", "");
+    sources.truncate(1);
+    sources.push(exposed("east", "https://203.0.113.7:15443/metadata", "[2001:db8::7]:15443"));
+    sources.push(exposed("west", "https://gw.west.example.com:15443/metadata", "gw.west.example.com:15443"));
+    insta::assert_snapshot!(outcome(&sources));
+    sources[1] = exposed("east", "https://metadata.east.example.com/metadata", "api.east.example.com:15443");
+    sources[2] = exposed("west", "https://metadata.west.example.com:15443/metadata", "api.west.example.com:15443");
+    let (_, warnings) = load(&sources, "0.1.0", &file).map_err(|findings| render(&findings)).unwrap();
+    insta::assert_snapshot!(render(&warnings));
+}
+
+#[test]
 fn endpoints_that_another_reader_cannot_read() {
     let bare = EAST.lines().filter(|line| !line.contains("multicluster")).collect::<Vec<_>>().join("\n");
     let deckhouse =

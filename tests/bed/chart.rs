@@ -22,7 +22,7 @@ const MINIMAL: &str =
     "{metadata: {endpoint: 'https://m.east.example.com/metadata'}, multicluster: {apiHost: api.east.example.com}}";
 
 /// Specs of a Mesh and a Cluster, and the namespace of its Istio.
-const SETTINGS: [(&str, &str, &str); 7] = [
+const SETTINGS: [(&str, &str, &str); 9] = [
     ("{acceptForeignRoots: true}", MINIMAL, "istio-system"),
     (
         "{acceptForeignRoots: true, meshID: mesh-1, firstContact: approve, credentials: {requireToken: true}, settle: 2h, rootOverlap: 30h}",
@@ -70,6 +70,18 @@ const SETTINGS: [(&str, &str, &str); 7] = [
         "{acceptForeignRoots: true}",
         "{metadata: {endpoint: 'https://m.east.example.com'}, network: network-1, gateway: {manage: true}, clusterDomain: east.local,
         istio: {revisions: [canary, 1-31]}, multicluster: {apiHost: a.b}}",
+        "istio-1",
+    ),
+    (
+        "{acceptForeignRoots: true}",
+        "{metadata: {endpoint: 'https://m.east.example.com:15443/m'}, network: network-1, gateway: {manage: true},
+        multicluster: {expose: Gateway, apiHost: 'a.b:15443'}}",
+        "istio-system",
+    ),
+    (
+        "{acceptForeignRoots: true}",
+        "{metadata: {endpoint: 'https://m.east.example.com:15443'}, clusterDomain: east.local,
+        multicluster: {expose: Gateway, externalTrafficPolicy: Local, apiHost: 'a.b:15443'}}",
         "istio-1",
     ),
 ];
@@ -180,8 +192,10 @@ fn the_chart_renders_what_the_engine_renders() {
         let specs = "ConfigMap isthmus-agent";
         assert_eq!(understood(&engine.remove(specs).unwrap()), understood(&chart.remove(specs).unwrap()));
         assert_eq!(engine.keys().collect::<Vec<_>>(), chart.keys().collect::<Vec<_>>());
+        // a Gateway and its ConfigMap, and what leads from it to exporter and api-proxy
         let gateways = if cluster.get("gateway").is_some() { 2 } else { 0 };
-        assert_eq!(engine.len(), 35 + gateways, "{:?}", engine.keys());
+        let exposed = if cluster["multicluster"]["expose"] == "Gateway" { 2 } else { 0 };
+        assert_eq!(engine.len(), 35 + gateways + exposed, "{:?}", engine.keys());
         for (name, object) in engine {
             assert_eq!(object, chart[&name], "{name} of {cluster}");
         }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use isthmus::gitops::argocd::PLUGIN;
 use isthmus::model::layout;
 use isthmus::model::lock::Lock;
-use isthmus::model::mesh::{MeshConfigTarget, Reconciler};
+use isthmus::model::mesh::{Expose, MeshConfigTarget, Reconciler};
 use isthmus::model::needs::Wave;
 use isthmus::onboarding::draft::SCHEMA_PATH;
 use isthmus::session::keys::ENGINE_KEY_PATH;
@@ -88,6 +88,10 @@ fn objects() -> Vec<(String, &'static str)> {
             isthmus::wire::names::EAST_WEST.to_owned(),
             "the east-west gateway, where it is rendered (`gateway: {manage: true}`); Istio makes `isthmus-eastwest-istio` of it",
         ),
+        (
+            isthmus::wire::names::EXPOSE.to_owned(),
+            "lead from the east-west gateway to exporter and api-proxy (`expose: Gateway`)",
+        ),
         ("istio-remote-secret-<peer>".to_owned(), "the remote secret by which istiod reads a peer, through the relay"),
         (
             "<peer>".to_owned(),
@@ -126,6 +130,11 @@ fn labels() -> Vec<(&'static str, String, &'static str)> {
         ),
         ("istio.io/dataplane-mode", code("none"), "Istio's own: pods of roles are not in the mesh (ambient)"),
         ("sidecar.istio.io/inject", code("false"), "Istio's own: pods of roles are not in the mesh (sidecar)"),
+        (
+            "topology.istio.io/network",
+            "name of a network".to_owned(),
+            "Istio's own: into which network the east-west gateway leads",
+        ),
         (mark::REMOTE_SECRET_LABEL, code("true"), "Istio's own: istiod reads the remote secret"),
     ]
 }
@@ -258,6 +267,7 @@ fn rendered() -> BTreeMap<String, String> {
     world.cluster("north").reconciler = Reconciler::Deckhouse;
     world.cluster("north").components = None;
     world.cluster("east").manages_gateway = true;
+    world.cluster("east").components.as_mut().unwrap().expose = Expose::Gateway;
     world.cluster("east").network = Some("network-east".parse().unwrap());
     let mut all = files("east", &world.render("east"));
     all.extend(files("north", &world.render("north")));

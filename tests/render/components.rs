@@ -99,6 +99,25 @@ fn the_gateway_of_a_cluster_whose_gateway_is_managed() {
     assert_eq!(managed(&world), "");
 }
 
+/// One public address: the gateway tells exporter and api-proxy apart by the names that peers ask for.
+#[test]
+fn a_cluster_that_is_exposed_by_its_gateway() {
+    let mut world = RenderWorld::joined(&["east", "west"]);
+    let of = |world: &RenderWorld| {
+        let mut files = files("east", &world.render("east"));
+        files.retain(|path, _| path.contains("isthmus-expose.yaml") || path.contains("/service-isthmus-"));
+        page(&files)
+    };
+    world.cluster("east").components.as_mut().unwrap().expose = Expose::Gateway;
+    let found = of(&world);
+    insta::assert_snapshot!("exposed_by_gateway", found);
+    world.cluster("east").manages_gateway = true;
+    world.cluster("east").network = Some("network-east".parse().unwrap());
+    assert_eq!(of(&world), found, "its pods are labelled like those of any gateway");
+    world.mesh.inside = true;
+    assert!(!of(&world).contains("isthmus-expose"));
+}
+
 #[test]
 fn a_strict_relay_asks_whose_token_it_is() {
     let mut world = RenderWorld::joined(&["east", "west"]);

@@ -68,8 +68,14 @@ isthmus.dev/mesh: {{ include "isthmus.mesh" . | toJson }}
 {{- (.Values.cluster.multicluster | default dict).replicas | default 2 | int }}
 {{- end }}
 
+{{- define "isthmus.exposed_by_gateway" -}}
+{{- eq "Gateway" ((.Values.cluster.multicluster | default dict).expose | default "") }}
+{{- end }}
+
+{{/* The type of the Services. */}}
 {{- define "isthmus.expose" -}}
-{{- (.Values.cluster.multicluster | default dict).expose | default "LoadBalancer" | toJson }}
+{{- $type := (.Values.cluster.multicluster | default dict).expose | default "LoadBalancer" -}}
+{{- ternary "ClusterIP" $type (eq $type "Gateway") | toJson }}
 {{- end }}
 
 {{- define "isthmus.exposed" -}}
@@ -112,6 +118,35 @@ isthmus.dev/mesh: {{ include "isthmus.mesh" . | toJson }}
 
 {{- define "isthmus.revision" -}}
 {{- include "isthmus.revisions" . | fromJsonArray | first | toJson }}
+{{- end }}
+
+{{/* The names by which the gateway knows exporter and api-proxy. */}}
+
+{{- define "isthmus.exporter_host" -}}
+{{- template "isthmus.nameOf" (dict "host" (include "isthmus.endpointHost" .) "field" "cluster.metadata.endpoint") }}
+{{- end }}
+
+{{- define "isthmus.proxy_host" -}}
+{{- $host := include "isthmus.hostOf" (include "isthmus.apiHost" .) -}}
+{{- if eq $host (include "isthmus.endpointHost" .) }}
+{{- fail "cluster.multicluster.apiHost: expected another name than that of cluster.metadata.endpoint, by which the gateway tells them apart, found the same" }}
+{{- end }}
+{{- template "isthmus.nameOf" (dict "host" $host "field" "cluster.multicluster.apiHost") }}
+{{- end }}
+
+{{- define "isthmus.nameOf" -}}
+{{- if or (contains ":" .host) (regexMatch "^[0-9.]+$" .host) }}
+{{- fail (printf "%s: expected a DNS name, which the gateway knows by its SNI, found %s" .field .host) }}
+{{- end }}
+{{- .host | toJson }}
+{{- end }}
+
+{{- define "isthmus.exporter_service" -}}
+{{- printf "isthmus-exporter.%s.svc.%s" .Release.Namespace (.Values.cluster.clusterDomain | default "cluster.local") | toJson }}
+{{- end }}
+
+{{- define "isthmus.proxy_service" -}}
+{{- printf "isthmus-proxy.%s.svc.%s" .Release.Namespace (.Values.cluster.clusterDomain | default "cluster.local") | toJson }}
 {{- end }}
 
 {{- define "isthmus.tls_secret" -}}

@@ -9,13 +9,17 @@ use crate::model::mesh::{
     MeshConfigTarget, Pin, Reconciler, State,
 };
 use crate::pipeline::compile::finding::{AddressOf, CompileFinding};
+use crate::pipeline::compile::gateway_finding::GatewayFinding;
 use crate::pipeline::compile::{ClusterDraft, Compiler, Times};
 use crate::spec::{At, CaSpec, ClusterSpec, IstioSpec, MulticlusterSpec, PeerSpec, PinSpec, ShareSpec};
 use crate::types::address::{Cidr, Endpoint, Host, HostPattern};
 use crate::types::certificate::{CertificateError, CertificatePemFault, DerFault, MAX_BUNDLE};
-use crate::types::diagnostic::{Location, did_you_mean};
+use crate::types::diagnostic::{Diagnostic, Location, did_you_mean};
 use crate::types::name::{ClusterDomain, ClusterName, Namespace, Revision};
 use crate::wire::share::Share;
+
+/// Where the east-west gateway takes connections.
+const EAST_WEST_PORT: u16 = 15_443;
 
 /// Replicas of exporter, api-proxy and relay when the spec states none.
 const DEFAULT_REPLICAS: u16 = 2;
@@ -214,6 +218,9 @@ impl<'a> Compiler<'a> {
             }
         }
         let expose = wanted.expose.as_ref().map_or(Expose::LoadBalancer, |expose| expose.value);
+        if let Some(at) = wanted.expose.as_ref().filter(|_| expose == Expose::Gateway).map(|expose| &expose.at) {
+            self.names_for_the_gateway(spec, wanted, at);
+        }
         Some(Components {
             image: wanted.image.as_ref().map(|image| image.value.clone()),
             replicas: wanted.replicas.as_ref().map_or(DEFAULT_REPLICAS, |replicas| replicas.value),
@@ -235,16 +242,41 @@ impl<'a> Compiler<'a> {
         })
     }
 
+    /// A gateway that passes TLS through knows exporter and api-proxy by the names that they are asked for by.
+    fn names_for_the_gateway(&mut self, spec: &ClusterSpec, wanted: &MulticlusterSpec, at: &Location) {
+        let cluster = &spec.name.value;
+        let exporter = spec.endpoint.as_ref().map(|endpoint| match &endpoint.value {
+            Endpoint::Https { host, port, .. } => ("metadata.endpoint", &endpoint.at, Some(host), *port),
+            Endpoint::File(_) => ("metadata.endpoint", &endpoint.at, None, EAST_WEST_PORT),
+        });
+        let api_host = wanted.api_host.as_ref().map(|api| (&api.at, &api.value));
+        let proxy = api_host.map(|(at, api)| ("multicluster.apiHost", at, Some(&api.host), api.port.unwrap_or(443)));
+        for (field, at, host, port) in exporter.into_iter().chain(proxy) {
+            if !matches!(host, Some(Host::Name(_))) {
+                self.findings.push(Diagnostic::error(Some(at.clone()), GatewayFinding::NoName { field, cluster }));
+            } else if port != EAST_WEST_PORT {
+                let finding = GatewayFinding::OtherPort { field, cluster, port };
+                self.findings.push(Diagnostic::warning(Some(at.clone()), finding));
+            }
+        }
+        if let (Some((_, _, Some(exporter), _)), Some((_, _, Some(proxy), _))) = (exporter, proxy)
+            && exporter == proxy
+        {
+            self.findings
+                .push(Diagnostic::error(Some(at.clone()), GatewayFinding::OneName { cluster, host: exporter }));
+        }
+    }
+
     /// Whether an east-west gateway is rendered. Its objects name the network, so that cannot be learned first.
     fn manages_gateway(&mut self, spec: &ClusterSpec, is_deployed: bool) -> bool {
         let Some(manage) = spec.manages_gateway.as_ref().filter(|manage| manage.value) else { return false };
         let cluster = &spec.name.value;
         if !is_deployed {
-            self.error(&manage.at, &CompileFinding::GatewayOfAnother { cluster });
+            self.findings.push(Diagnostic::error(Some(manage.at.clone()), GatewayFinding::NotDeployed { cluster }));
         } else if spec.flat_network.as_ref().is_some_and(|flat| flat.value) {
-            self.error(&manage.at, &CompileFinding::GatewayOfFlat { cluster });
+            self.findings.push(Diagnostic::error(Some(manage.at.clone()), GatewayFinding::FlatNetwork { cluster }));
         } else if spec.network.is_none() && !self.spec.may_be_misspelt(&spec.name.at) {
-            self.error(&manage.at, &CompileFinding::GatewayWithoutNetwork { cluster });
+            self.findings.push(Diagnostic::error(Some(manage.at.clone()), GatewayFinding::NoNetwork { cluster }));
         }
         true
     }

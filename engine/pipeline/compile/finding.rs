@@ -99,18 +99,6 @@ pub(super) enum CompileFinding<'a> {
     NoGateway {
         cluster: &'a ClusterName,
     },
-    /// A gateway for a cluster into which nothing is rendered.
-    GatewayOfAnother {
-        cluster: &'a ClusterName,
-    },
-    /// A gateway for a network that needs none.
-    GatewayOfFlat {
-        cluster: &'a ClusterName,
-    },
-    /// A gateway into a network without a name.
-    GatewayWithoutNetwork {
-        cluster: &'a ClusterName,
-    },
     /// An api host that is not allowed.
     ApiHost {
         host: &'a ApiHost,
@@ -285,8 +273,6 @@ impl CompileFinding<'_> {
             | Self::ShareOfAnother { .. }
             | Self::ShareWithItself { .. }
             | Self::NoGateway { .. }
-            | Self::GatewayOfAnother { .. }
-            | Self::GatewayOfFlat { .. }
             | Self::ApiHost { .. }
             | Self::Address { .. }
             | Self::PairsWithoutTopology
@@ -302,10 +288,7 @@ impl CompileFinding<'_> {
             | Self::PeerOfNoCluster { .. }
             | Self::NoComponents { .. }
             | Self::EvidenceOfFile => Code::ContradictorySpecs,
-            Self::ComponentField { .. }
-            | Self::GatewayWithoutNetwork { .. }
-            | Self::MeshNotStated { .. }
-            | Self::TopologyWithoutPairs => Code::FieldMissing,
+            Self::ComponentField { .. } | Self::MeshNotStated { .. } | Self::TopologyWithoutPairs => Code::FieldMissing,
             Self::CaFileMissing { .. } | Self::CaFileNotText { .. } | Self::Ca(_) => Code::CaUnusable,
             Self::NoSpecs | Self::NoMesh => Code::NoMesh,
             Self::SecondMesh { .. }
@@ -343,15 +326,6 @@ impl CompileFinding<'_> {
             Self::NoRevisions => "`revisions` is empty".to_owned(),
             Self::RevisionTwice { revision } => format!("revision `{revision}` is listed twice"),
             Self::NoGateway { cluster } => format!("`{cluster}` has no gateway, and its network is not flat"),
-            Self::GatewayOfAnother { cluster } => {
-                format!("`gateway.manage` is set, and nothing is deployed into `{cluster}`")
-            }
-            Self::GatewayOfFlat { cluster } => {
-                format!("`gateway.manage` is set, and peers reach the pods of `{cluster}` without a gateway")
-            }
-            Self::GatewayWithoutNetwork { cluster } => {
-                format!("`network` is missing in `{cluster}`, into which its gateway is to lead")
-            }
             Self::ApiHost { host } => format!("the api host `{host}` matches nothing in `allow.apiHosts`"),
             Self::Inward { of, host } => {
                 format!("{of} `{host}` is an inward address, which each machine takes for itself")
@@ -432,11 +406,6 @@ impl CompileFinding<'_> {
             Self::DefaultClusterId { cluster, .. } => {
                 return Some(format!("leave clusterID out; peers then know it as `{cluster}`"));
             }
-            Self::GatewayWithoutNetwork { cluster } => {
-                return Some(format!(
-                    "write for example `network: network-{cluster}`, the name that its Istio has for it"
-                ));
-            }
             Self::ComponentField { example, .. } => return Some(format!("write for example {example}")),
             Self::MeshNotStated { mesh, .. } => return Some(format!("write `mesh: {mesh}` into its spec")),
             Self::UnknownMesh { near, .. }
@@ -447,8 +416,6 @@ impl CompileFinding<'_> {
             Self::RequiredEngine { required, .. } => {
                 return Some(format!("use an engine {required}, or change requiredEngine"));
             }
-            Self::GatewayOfAnother { .. } => "take it out; whoever deploys there deploys the gateway, too",
-            Self::GatewayOfFlat { .. } => "take it out, or set `flatNetwork: false`",
             Self::NothingDeployed { .. } => "take it out, or let the reconciler be `rendered`",
             Self::CrdOfAnother { .. } | Self::ShareWithItself { .. } => "take it out",
             Self::ShareOfAnother { .. } => "take it out, and limit there what peers may read",

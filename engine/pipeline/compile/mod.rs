@@ -8,6 +8,7 @@
 
 mod cluster;
 mod finding;
+mod gateway_finding;
 mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -18,7 +18,7 @@ use crate::pipeline::render::reader::ReaderView;
 use crate::pipeline::render::rendered::RenderedObject;
 use crate::pipeline::render::text_template::{NAME, TextTemplate};
 use crate::pipeline::template::{Overridden, Rendition, Templates};
-use crate::types::address::Endpoint;
+use crate::types::address::{Endpoint, Host};
 use crate::types::diagnostic::Diagnostics;
 use crate::types::name::{ClusterName, MeshName, Revision};
 use crate::types::object::Object;
@@ -41,6 +41,8 @@ const AGENT_FILES: [&str; 1] = ["customresourcedefinition.yaml"];
 
 /// The east-west gateway.
 const GATEWAY: &str = "gateway/gateway.yaml";
+/// How it leads to exporter and api-proxy.
+const EXPOSED: &str = "gateway/expose.yaml";
 
 /// Where the serving certificate is mounted.
 const TLS: &str = "/etc/isthmus/tls";
@@ -121,6 +123,9 @@ pub(super) fn render(
     if reader.cluster.manages_gateway && !reader.mesh.inside {
         add(reader, templates, GATEWAY.to_owned(), &gateway_values(reader), out, &mut findings);
     }
+    if components.expose == Expose::Gateway && !reader.mesh.inside {
+        add(reader, templates, EXPOSED.to_owned(), &exposed_values(reader, components), out, &mut findings);
+    }
     let Some(image) = &components.image else {
         return findings.ok_or(Some(())).map(|_| ());
     };
@@ -179,6 +184,22 @@ fn gateway_values(reader: &ReaderView<'_>) -> Map<String, Value> {
     values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
+/// The values of how the gateway leads to exporter and api-proxy.
+fn exposed_values(reader: &ReaderView<'_>, components: &Components) -> Map<String, Value> {
+    let cluster = reader.cluster;
+    let service = |name: &str| format!("{}.{}", service_host(name, &cluster.istio.namespace), cluster.cluster_domain);
+    let (exporter, proxy) = public_hosts(reader, components);
+    let values = [
+        ("exporter_host", json!(exporter.map(Host::to_string))),
+        ("exporter_service", service(EXPORTER).into()),
+        ("exposed_by_gateway", true.into()),
+        ("namespace", json!(cluster.istio.namespace)),
+        ("proxy_host", json!(proxy.map(Host::to_string))),
+        ("proxy_service", service(PROXY).into()),
+    ];
+    values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
 fn values(reader: &ReaderView<'_>, components: &Components, image: &str, service: &str) -> Map<String, Value> {
     let issued = || tls_secret(service);
     let tls_secret = components.tls_secret.as_ref().map_or_else(issued, ToString::to_string);
@@ -191,8 +212,8 @@ fn values(reader: &ReaderView<'_>, components: &Components, image: &str, service
         "agent_account": format!("system:serviceaccount:{}:{AGENT}", istio.namespace),
         "relay_account": format!("system:serviceaccount:{}:{RELAY}", istio.namespace),
         "replicas": components.replicas,
-        "expose": components.expose,
-        "exposed": components.expose != Expose::ClusterIP,
+        "expose": components.expose.service_type(),
+        "exposed": components.expose.service_type() != Expose::ClusterIP,
         "external_traffic_policy": components.external_traffic_policy,
         "admission_policy": components.admission_policy,
         "finds_gateways": cluster.gateways.is_none() || cluster.network.is_none(),
@@ -271,18 +292,23 @@ fn args(reader: &ReaderView<'_>, components: &Components, role: &str) -> Vec<Str
 
 /// Names and addresses that the leaves are for which the relay issues: what peers ask for, and the Services.
 fn leaf_hosts(reader: &ReaderView<'_>, components: &Components) -> Vec<(&'static str, String)> {
+    let (exporter, proxy) = public_hosts(reader, components);
+    let mut hosts = Vec::new();
+    for (flag, service, public) in [("exporter-host", EXPORTER, exporter), ("proxy-host", PROXY, proxy)] {
+        hosts.extend(public.map(|host| (flag, host.to_string())));
+        hosts.push((flag, service_host(service, &reader.cluster.istio.namespace)));
+    }
+    hosts
+}
+
+/// By which names, or at which addresses, peers ask for exporter and api-proxy.
+fn public_hosts<'r>(reader: &ReaderView<'r>, components: &'r Components) -> (Option<&'r Host>, Option<&'r Host>) {
     let cluster = reader.cluster;
     let endpoint = match &cluster.endpoint {
         Endpoint::Https { host, .. } => Some(host),
         Endpoint::File(_) => None,
     };
-    let api_host = components.api_host.as_ref().or(cluster.api.host.as_ref()).map(|api| &api.host);
-    let mut hosts = Vec::new();
-    for (flag, service, public) in [("exporter-host", EXPORTER, endpoint), ("proxy-host", PROXY, api_host)] {
-        hosts.extend(public.map(|host| (flag, host.to_string())));
-        hosts.push((flag, service_host(service, &cluster.istio.namespace)));
-    }
-    hosts
+    (endpoint, components.api_host.as_ref().or(cluster.api.host.as_ref()).map(|api| &api.host))
 }
 
 /// Puts our labels and annotations on an object of a template.

@@ -31,7 +31,7 @@ macro_rules! builtin {
 }
 
 /// The templates that are compiled in, by relative name.
-const BUILTIN: [(&str, &str); 26] = builtin![
+const BUILTIN: [(&str, &str); 27] = builtin![
     "agent/customresourcedefinition.yaml",
     "agent/deployment.yaml",
     "agent/networkpolicy.yaml",
@@ -45,6 +45,7 @@ const BUILTIN: [(&str, &str); 26] = builtin![
     "exporter/rbac.yaml",
     "exporter/service.yaml",
     "exporter/serviceaccount.yaml",
+    "gateway/expose.yaml",
     "gateway/gateway.yaml",
     "proxy/deployment.yaml",
     "proxy/networkpolicy.yaml",
@@ -61,12 +62,15 @@ const BUILTIN: [(&str, &str); 26] = builtin![
 ];
 
 /// The values that templates have; `args` only Deployments, and those of the gateway only its own.
-const VALUES: [&str; 19] = [
+const VALUES: [&str; 24] = [
     "admission_policy",
     "agent_account",
     "args",
+    "exporter_host",
+    "exporter_service",
     "expose",
     "exposed",
+    "exposed_by_gateway",
     "external_traffic_policy",
     "finds_gateways",
     "gateway_hosts",
@@ -76,6 +80,8 @@ const VALUES: [&str; 19] = [
     "mesh_config_maps",
     "namespace",
     "network",
+    "proxy_host",
+    "proxy_service",
     "relay_account",
     "replicas",
     "require_token",
