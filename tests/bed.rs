@@ -56,6 +56,8 @@ mod observer;
 mod proxy;
 #[path = "bed/raw.rs"]
 mod raw;
+#[path = "bed/readme.rs"]
+mod readme;
 #[path = "bed/rogue.rs"]
 mod rogue;
 #[path = "bed/roots.rs"]

@@ -13,16 +13,23 @@ use crate::support::checkout::Checkout;
 use crate::support::environment::{ENGINE, Ran, TestEnvironment};
 
 /// A checkout in a repository of its own, and a shell that has the engine.
-struct Day {
+pub(crate) struct Day {
     environment: TestEnvironment,
+    /// The page whose commands it runs.
+    page: &'static str,
 }
 
 impl Day {
     /// The two clusters of the fixtures, joined and committed.
-    fn joined() -> Self {
+    pub(crate) fn joined() -> Self {
+        Self::with(include_str!("../docs/disaster.md"))
+    }
+
+    /// The same for another page.
+    pub(crate) fn with(page: &'static str) -> Self {
         let checkout = Checkout::new();
         checkout.engine(&["apply", "--create-keys"]).done();
-        let day = Self::new();
+        let day = Self { page, ..Self::new() };
         let mut copy = day.environment.program("cp");
         day.environment.end(copy.arg("-a").arg(checkout.path(".")).arg(day.path(""))).done();
         day.begin();
@@ -32,7 +39,7 @@ impl Day {
     fn new() -> Self {
         let environment = TestEnvironment::new().with_tools();
         fs::create_dir(environment.path("day")).unwrap();
-        Self { environment }
+        Self { environment, page: include_str!("../docs/disaster.md") }
     }
 
     fn begin(&self) {
@@ -48,7 +55,7 @@ impl Day {
         self.shell("git init -q && git add -A && git commit -qm first");
     }
 
-    fn path(&self, path: &str) -> PathBuf {
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.environment.path("day").join(path)
     }
 
@@ -58,28 +65,28 @@ impl Day {
         self.environment.end(command.args(["--noprofile", "--norc", "-c", line]).current_dir(folder))
     }
 
-    fn run(&self, line: &str) -> Ran {
+    pub(crate) fn run(&self, line: &str) -> Ran {
         self.run_in(&self.path(""), line)
     }
 
     #[track_caller]
-    fn shell(&self, line: &str) -> String {
+    pub(crate) fn shell(&self, line: &str) -> String {
         let ran = self.run(line);
         assert_eq!(ran.code, 0, "{line}: {ran}");
         ran.stdout
     }
 
-    fn edit(&self, path: &str, from: &str, to: &str) {
+    pub(crate) fn edit(&self, path: &str, from: &str, to: &str) {
         let text = fs::read_to_string(self.path(path)).unwrap();
         assert!(text.contains(from), "{path} has no {from:?}:\n{text}");
         fs::write(self.path(path), text.replace(from, to)).unwrap();
     }
 
     /// Runs the commands of a section; words in capitals come from `word`. Gives each command's end.
-    fn run_section(&self, section: &str, word: &dyn Fn(&str, &str) -> String) -> Vec<(String, Ran)> {
+    pub(crate) fn run_section(&self, section: &str, word: &dyn Fn(&str, &str) -> String) -> Vec<(String, Ran)> {
         let mut last = String::new();
         let mut ends = Vec::new();
-        for command in commands(section) {
+        for command in commands_of(self.page, section) {
             let line = word(&command, &last);
             assert!(!line.contains("DIGEST") && !line.contains("GOOD"), "{line}");
             let ran = self.run(&line);
@@ -94,10 +101,18 @@ impl Day {
 
 /// The commands of a section of the page.
 fn commands(section: &str) -> Vec<String> {
-    let page = include_str!("../docs/disaster.md");
+    commands_of(include_str!("../docs/disaster.md"), section)
+}
+
+/// The commands of a section of a page; those in lists are indented.
+fn commands_of(page: &str, section: &str) -> Vec<String> {
     let body = page.split(&format!("\n## {section}\n")).nth(1).unwrap().split("\n## ").next().unwrap();
     let lines = body.split("```console\n").skip(1).flat_map(|rest| rest.split("```").next().unwrap().lines());
-    let commands: Vec<String> = lines.map(|line| line.strip_prefix("$ ").unwrap().to_owned()).collect();
+    let commands: Vec<String> = lines
+        .map(str::trim_start)
+        .filter(|line| !line.is_empty())
+        .map(|line| line.strip_prefix("$ ").unwrap().to_owned())
+        .collect();
     assert!(!commands.is_empty());
     commands
 }
@@ -107,16 +122,16 @@ fn digest(output: &str) -> Option<String> {
     Some(output.split("--accept-trust west@").nth(1)?.split_whitespace().next()?.to_owned())
 }
 
-fn with_digest(command: &str, digest: &str) -> String {
+pub(crate) fn with_digest(command: &str, digest: &str) -> String {
     command.replace("DIGEST", digest)
 }
 
-fn unchanged(command: &str, _: &str) -> String {
+pub(crate) fn unchanged(command: &str, _: &str) -> String {
     command.to_owned()
 }
 
 #[track_caller]
-fn all_done(ends: &[(String, Ran)]) {
+pub(crate) fn all_done(ends: &[(String, Ran)]) {
     for (line, ran) in ends {
         assert_eq!(ran.code, 0, "{line}: {ran}");
     }

@@ -21,6 +21,7 @@ mod checkout;
 mod ci_templates;
 mod codes;
 mod command_line;
+mod day_two;
 mod deckhouse;
 mod demo;
 mod disaster;

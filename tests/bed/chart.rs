@@ -87,7 +87,7 @@ const SETTINGS: [(&str, &str, &str); 9] = [
 ];
 
 /// The chart of this repository.
-fn chart() -> PathBuf {
+pub(super) fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/isthmus")
 }
 
@@ -238,7 +238,7 @@ fn the_chart_says_what_is_missing() {
 }
 
 /// What a Deployment's controller and its kubelets would do: the roles run, and the Deployment's status shows it.
-fn pods_run(mesh: &BedMesh, cluster: BedCluster) {
+pub(super) fn pods_run(mesh: &BedMesh, cluster: BedCluster) {
     let rolled = |role: &str, host: u8| {
         mesh.run(cluster, role, host);
         mesh.ready(cluster, host);

@@ -21,7 +21,7 @@ use super::{one_at_a_time, succeed};
 const MADE: &str = "isthmus-eastwest-istio";
 
 /// Waits until istiod has made Deployment and Service of the Gateway, and lets them run.
-fn gateway_runs(mesh: &BedMesh, cluster: BedCluster) {
+pub(super) fn gateway_runs(mesh: &BedMesh, cluster: BedCluster) {
     mesh.until("istiod to make a Deployment and a Service of the Gateway", || {
         let mut get = mesh.kubectl(cluster);
         get.args(["get", &format!("deployment/{MADE}"), &format!("service/{MADE}"), "--namespace=istio-system"]);
@@ -125,7 +125,7 @@ fn forward(cluster: BedCluster, pod: &str, host: u8) -> SocketAddr {
 }
 
 /// What the controllers of a cluster would do: the Services of exporter and api-proxy have endpoints.
-fn have_endpoints(mesh: &BedMesh, cluster: BedCluster) {
+pub(super) fn have_endpoints(mesh: &BedMesh, cluster: BedCluster) {
     let pod = fs::read_to_string(mesh.folder(cluster).join("pod-address")).unwrap();
     for (service, host) in [("isthmus-exporter", 20), ("isthmus-proxy", 30)] {
         let address = forward(cluster, pod.trim(), host);

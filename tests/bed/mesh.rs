@@ -308,7 +308,9 @@ impl BedMesh {
     }
 
     pub(super) fn apply(&self, cluster: BedCluster, object: &Value) {
-        let file = self.folder(cluster).join("object.json");
+        // several threads may do so at once
+        let name = format!("{}-{}.json", object["kind"], object["metadata"]["name"]).replace('"', "");
+        let file = self.folder(cluster).join(name);
         fs::write(&file, object.to_string()).unwrap();
         succeed(self.kubectl(cluster).args(["apply", "--server-side", "--force-conflicts", "--filename"]).arg(file));
     }
@@ -429,6 +431,12 @@ impl BedMesh {
 
     /// The same for one of several of a role, whose process has a name of its own.
     pub(super) fn run_replica(&self, cluster: BedCluster, role: &str, host: u8, process: &str) {
+        let engine = std::env::var("ISTHMUS_TESTBED_ENGINE").unwrap_or_else(|_| ENGINE.to_owned());
+        self.run_by(&engine, (cluster, role, host, process));
+    }
+
+    /// The same by an engine, whose own Deployment is in the cluster.
+    pub(super) fn run_by(&self, engine: &str, (cluster, role, host, process): (BedCluster, &str, u8, &str)) {
         let files = self.folder(cluster).join(format!("{process}-files"));
         fs::create_dir_all(&files).unwrap();
         let account = format!("isthmus-{role}");
@@ -461,7 +469,9 @@ impl BedMesh {
         if role == "proxy" {
             arguments.push(format!("--audit-log={}", files.join("audit.log").display()));
         }
-        if role == "exporter" {
+        // the version before has no such flag
+        let is_former = std::env::var("ISTHMUS_TESTBED_FORMER").as_deref() == Ok(engine);
+        if role == "exporter" && !is_former {
             let mut token = self.kubectl(cluster);
             token.args([
                 "create",
@@ -499,7 +509,7 @@ impl BedMesh {
                 .args(["run", process, cluster.name, &cluster.index.to_string()])
                 .arg(self.dir.path())
                 .args(self.inside())
-                .arg(std::env::var("ISTHMUS_TESTBED_ENGINE").as_deref().unwrap_or(ENGINE))
+                .arg(engine)
                 .args(&arguments),
         );
     }

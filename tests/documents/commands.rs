@@ -30,6 +30,7 @@ const OF_OTHERS: &[&str] = &[
     "--server-side",
     "--set-file",
     "--theirs",
+    "--values",
 ];
 
 /// How much of a command must be there.
