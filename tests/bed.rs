@@ -40,6 +40,8 @@ mod domains;
 #[path = "support/environment.rs"]
 #[allow(dead_code, reason = "the bed needs less of it than the other tests")]
 mod environment;
+#[path = "bed/former.rs"]
+mod former;
 #[path = "bed/gateway.rs"]
 mod gateway;
 #[path = "bed/init.rs"]
