@@ -18,7 +18,7 @@ use libfuzzer_sys::fuzz_target;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-use projected::{NETWORK, SHOWN_OF, events_of, full, is_shown, is_shown_event, is_shown_list, list_of, view};
+use projected::{NETWORK, SHOWN_OF, events_of, full, initial_events, is_shown, is_shown_event, is_shown_list, list_of, view};
 
 const FORMS: [AnswerForm; 3] = [AnswerForm::Object, AnswerForm::List, AnswerForm::Watch];
 
@@ -73,6 +73,13 @@ fuzz_target!(|input: &[u8]| {
     assert!(outcome.is_err() || can_be_parsed(form, &text), "what cannot be parsed has passed");
     // also what was given before an error
     judge(resource, form, &share, &pieces, outcome.is_ok());
+    if form == AnswerForm::List {
+        // a watch that begins with what there is
+        if let Ok((events, _)) = initial_events(&shown, text.chunks(usize::from(*size) * 16 + 1)) {
+            assert!(outcome.is_ok(), "events of a list that does not pass");
+            judge(resource, AnswerForm::Watch, &share, events.as_bytes(), true);
+        }
+    }
 });
 
 fn some_namespaces() -> Share {
