@@ -1,7 +1,7 @@
 //! A watch that begins with what there is: a list of the apiserver as events, and the watch that continues from it.
 //!
 //! client-go begins so by default since 1.35. An apiserver encodes each event of such a watch by itself, and the object in it twice,
-//! which takes it three times as long as the same list; and a list that is read from a cache costs it no more for each peer.
+//! which takes it twice as long as the same list.
 //! A watch that cannot be continued ends after what was listed, in good order: its reader continues from there by itself.
 
 use bytes::Bytes;

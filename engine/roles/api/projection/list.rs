@@ -4,7 +4,7 @@
 //! grow first, so that little is read twice. Whatever comes in whatever order is passed on in that order: the apiserver writes
 //! `items` last for its own kinds, and first of all for those of custom resources.
 //!
-//! The events that a watch begins with are written from a list, too: that costs the apiserver a third of what it takes to write
+//! The events that a watch begins with are written from a list, too: that costs the apiserver half of what it takes to write
 //! each object as an event of its own.
 
 use serde::Deserialize;
