@@ -73,6 +73,7 @@ fn lock(folder: &Path, count: usize) {
                 approved: None,
                 source: None,
                 read_by: isthmus::model::read_by::ReadBy::default(),
+                hand_over: None,
                 serial: 0,
             },
         );

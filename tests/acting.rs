@@ -11,22 +11,18 @@ use isthmus::server::limits::RoleLimits;
 use isthmus::simulation::cluster::SimulatedCluster;
 use isthmus::types::key::PrivateKey;
 use isthmus::types::name::Namespace;
-use isthmus::wire::identity::Identity;
-use isthmus::wire::metadata::{
-    Evidence, LiveRoute, PrivateDocument, PublicDocument, Read, ReadState, Reported, RouteState, StandardMeshConfig,
-};
+use isthmus::wire::metadata::{PrivateDocument, PublicDocument};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+use crate::support::live::{MAPS, SECRETS, is_private, own_answer, published};
 use crate::support::objects::ObjectServer;
 use crate::support::peer::{Ca, Peer, PeerStep, Serving, answer, json as json_answer, send};
 
-const OBJECTS: &str = "/apis/isthmus.dev/v1alpha1/istiomulticlusters";
+pub(crate) const OBJECTS: &str = "/apis/isthmus.dev/v1alpha1/istiomulticlusters";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/istio-system/leases";
-const GATEWAYS: &str = "/apis/networking.istio.io/v1/namespaces/istio-system/gateways";
+pub(crate) const GATEWAYS: &str = "/apis/networking.istio.io/v1/namespaces/istio-system/gateways";
 const NAMESPACES: &str = "/api/v1/namespaces";
-const MAPS: &str = "/api/v1/namespaces/istio-system/configmaps";
-const SECRETS: &str = "/api/v1/namespaces/istio-system/secrets";
 const EVENTS: &str = "/api/v1/namespaces/default/events";
 const ACCEPT: &str = "isthmus.dev/accept-trust";
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -38,30 +34,30 @@ type Misbehaviour = Arc<dyn Fn(&str) -> Vec<PeerStep> + Send + Sync>;
 type PublicChange<'a> = (&'a str, &'a str, Box<dyn Fn(&mut PublicDocument) + 'a>);
 
 /// What a peer publishes.
-struct Publication {
-    public: PublicDocument,
-    private: PrivateDocument,
+pub(crate) struct Publication {
+    pub(crate) public: PublicDocument,
+    pub(crate) private: PrivateDocument,
     misbehaves: Option<Misbehaviour>,
 }
 
 /// A peer with an exporter.
-struct ScriptedPeer {
+pub(crate) struct ScriptedPeer {
     state: Arc<Mutex<Publication>>,
     _peer: Peer,
 }
 
 /// An agent's cluster, `east`, and its peers.
-struct Acting {
+pub(crate) struct Acting {
     runtime: Runtime,
-    apiserver: Arc<ObjectServer>,
-    ca: Ca,
+    pub(crate) apiserver: Arc<ObjectServer>,
+    pub(crate) ca: Ca,
     east: Arc<Mutex<SimulatedCluster>>,
-    own: Peer,
+    pub(crate) own: Peer,
     peers: BTreeMap<String, ScriptedPeer>,
 }
 
 /// A replica; it ends when it is dropped, as a process that is killed.
-struct Replica {
+pub(crate) struct Replica {
     runtime: Option<Runtime>,
     _stop: StopSignal,
 }
@@ -74,16 +70,12 @@ impl Drop for Replica {
     }
 }
 
-fn is_private(head: &str) -> bool {
-    head.starts_with("GET /metadata/private/")
-}
-
 fn serving(ca: &Ca) -> Serving {
     ca.serving(&["127.0.0.1"])
 }
 
 impl Acting {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let runtime = Runtime::new().unwrap();
         let ca = Ca::new("the metadata of all");
@@ -126,7 +118,7 @@ impl Acting {
         (acting, replica)
     }
 
-    fn start(&self, name: &'static str) -> Replica {
+    pub(crate) fn start(&self, name: &'static str) -> Replica {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let entered = runtime.enter();
         let (role, stop) = Role::new(Namespace::istio_system(), RoleLimits::of_relay(), self.apiserver.access_of(name));
@@ -141,20 +133,10 @@ impl Acting {
     }
 
     /// A peer that admits east, trusts it and shows that it is prepared, and the object that declares it.
-    fn peer(&mut self, name: &str) {
+    pub(crate) fn peer(&mut self, name: &str) {
         let at = u8::try_from(self.peers.len()).unwrap() + 2;
-        let cluster = SimulatedCluster::new(name, &[at; 32], &format!("127.0.0.{at}")).unwrap();
-        let fleet = isthmus::simulation::cluster::Fleet::default();
-        let mut private = cluster.private(&fleet);
-        private.evidence = Some(Evidence {
-            trusts: Reported::Seen(cluster.trusts().union(&self.east.lock().unwrap().trusts()).copied().collect()),
-            networks: Reported::Seen(Vec::new()),
-            reads: Reported::Seen(Vec::new()),
-            routes: Reported::Seen(Vec::new()),
-            prepared: Reported::Seen(true),
-            ..Evidence::unknown("for the own engine alone")
-        });
-        let state = Arc::new(Mutex::new(Publication { public: cluster.public(), private, misbehaves: None }));
+        let (public, private) = published(name, at, &self.east.lock().unwrap().trusts());
+        let state = Arc::new(Mutex::new(Publication { public, private, misbehaves: None }));
         let shown = state.clone();
         let script = move |head: &str| {
             let shown = shown.lock().unwrap();
@@ -172,16 +154,16 @@ impl Acting {
         self.peers.insert(name.to_owned(), ScriptedPeer { state, _peer: peer });
     }
 
-    fn publishes(&self, peer: &str, edit: impl FnOnce(&mut Publication)) {
+    pub(crate) fn publishes(&self, peer: &str, edit: impl FnOnce(&mut Publication)) {
         edit(&mut self.peers[peer].state.lock().unwrap());
     }
 
-    fn status(&self, peer: &str) -> Value {
+    pub(crate) fn status(&self, peer: &str) -> Value {
         self.apiserver.get(OBJECTS, peer).map(|object| object["status"].clone()).unwrap_or_default()
     }
 
     #[track_caller]
-    fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+    pub(crate) fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
         let begun = Instant::now();
         while !holds() {
             assert!(begun.elapsed() < PATIENCE, "{what}: {:#?}", self.apiserver.all(OBJECTS));
@@ -191,7 +173,7 @@ impl Acting {
 
     /// Waits until a condition has this status; its reason.
     #[track_caller]
-    fn condition(&self, peer: &str, kind: &str, status: &str) -> String {
+    pub(crate) fn condition(&self, peer: &str, kind: &str, status: &str) -> String {
         let mut reason = String::new();
         self.until(&format!("{kind} of {peer} to be {status}"), || {
             let found = condition(&self.status(peer), kind);
@@ -231,56 +213,13 @@ impl Acting {
     }
 }
 
-fn name_of(object: &Value) -> String {
+pub(crate) fn name_of(object: &Value) -> String {
     object["metadata"]["name"].as_str().unwrap().to_owned()
 }
 
-fn condition(status: &Value, kind: &str) -> Value {
+pub(crate) fn condition(status: &Value, kind: &str) -> Value {
     let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
     conditions.into_iter().find(|one| one["type"] == kind).unwrap_or_default()
-}
-
-/// What east's own exporter answers: that all which was applied is live.
-fn own_answer(east: &Mutex<SimulatedCluster>, apiserver: &ObjectServer, head: &str) -> Vec<PeerStep> {
-    let mut east = east.lock().unwrap();
-    let live =
-        ["isthmus-mesh", "isthmus-peers", "isthmus-routes"].into_iter().filter_map(|name| apiserver.get(MAPS, name));
-    let secrets = apiserver.all(SECRETS).into_iter();
-    let secrets = secrets.filter(|one| one["metadata"]["labels"]["istio/multiCluster"] == "true");
-    let typed = |kind: &str, mut object: Value| {
-        object["apiVersion"] = "v1".into();
-        object["kind"] = kind.into();
-        (format!("{kind}-{}", object["metadata"]["name"]), object.to_string().into_bytes())
-    };
-    let live = live.map(|map| typed("ConfigMap", map)).chain(secrets.map(|secret| typed("Secret", secret)));
-    east.sync(&live.collect());
-    let map = apiserver.get(MAPS, "isthmus-identity");
-    let identity = map.and_then(|map| Identity::parse(map["data"]["identity.json"].as_str()?.as_bytes()).ok());
-    let Some(identity) = identity else { return answer("503 Service Unavailable", "", "not ready") };
-    if !is_private(head) {
-        let public = PublicDocument {
-            authn_key: identity.keys[0].pem.clone(),
-            authn_keys: identity.keys,
-            relay_ca: identity.relay_ca,
-            ..east.public()
-        };
-        return json_answer(public.to_json());
-    }
-    let read = |cluster_id| Read { cluster_id, state: ReadState::Synced };
-    let route = |(cluster_id, api_host)| LiveRoute { cluster_id, api_host, state: RouteState::Ok, reason: None };
-    let evidence = Evidence {
-        trusts: Reported::Seen(east.trusts()),
-        networks: Reported::Seen(east.networks()),
-        reads: Reported::Seen(east.reads().into_iter().map(read).collect()),
-        routes: Reported::Seen(east.routes().into_iter().map(route).collect()),
-        prepared: Reported::Seen(true),
-        relay_token: Reported::Seen(false),
-        credentials: Reported::Seen(Vec::new()),
-        mesh_config: Reported::Seen(StandardMeshConfig::default()),
-        serial: Reported::Seen(east.admitted().serial),
-    };
-    let fleet = isthmus::simulation::cluster::Fleet::default();
-    json_answer(PrivateDocument { evidence: Some(evidence), ..east.private(&fleet) }.to_json())
 }
 
 #[test]

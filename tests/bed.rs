@@ -44,6 +44,8 @@ mod environment;
 mod former;
 #[path = "bed/gateway.rs"]
 mod gateway;
+#[path = "bed/hand_over.rs"]
+mod hand_over;
 #[path = "bed/init.rs"]
 mod init;
 #[path = "bed/join.rs"]

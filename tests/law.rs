@@ -170,6 +170,7 @@ mod step {
     use isthmus::types::name::ClusterName;
     use isthmus::types::step::StepKind;
     use isthmus::types::time::Timestamp;
+    use isthmus::wire::hand_over::{HandOverOrder, HandOverStage, HandOverState, ObjectWriter};
     use isthmus::wire::metadata::{
         CredentialUse, EveryRevision, Evidence, LiveNetwork, LiveRoute, Read, ReadState, Reported, RouteState,
         StandardMeshConfig,
@@ -238,6 +239,7 @@ mod step {
             routes: Reported::Seen(joined.iter().map(route).collect()),
             prepared: Reported::Seen(true),
             relay_token: Reported::Seen(false),
+            hand_over: None,
             credentials: Reported::Unknown("not looked at".to_owned()),
             mesh_config: Reported::Seen(StandardMeshConfig::default()),
             serial: Reported::Seen(7),
@@ -620,6 +622,57 @@ mod step {
         early.refusing.insert(name("west"));
         early.of("east").credentials = Reported::Seen(Vec::new());
         assert_eq!(early.breaches(), BTreeSet::from([BreachKind::StillUsed(Used::Secret)]));
+    }
+
+    /// Who acts changes when the agent says that it can take the objects, or has left them, of the links as they are now.
+    #[test]
+    fn a_cluster_is_handed_over_only_as_its_agent_says() {
+        let uuid = |pair: &JoinedPair| pair.before.clusters[&name("west")].public.cluster_uuid.clone();
+        let handed = |from: Reconciler, to: Reconciler, writer: ObjectWriter, stage: HandOverStage| {
+            let mut pair = pair();
+            for (lock, acts) in [(&mut pair.before, from), (&mut pair.after, to)] {
+                lock.serials.insert(name("east"), 7);
+                lock.clusters.get_mut(&name("east")).unwrap().joined_with.as_mut().unwrap().spec.reconciler = acts;
+            }
+            let order = HandOverOrder::new(writer, 7);
+            let joined = BTreeSet::from([uuid(&pair)]);
+            pair.of("east").hand_over = Some(HandOverState { joined, ..HandOverState::to(&order, stage) });
+            pair
+        };
+        let (rendered, agent) = (Reconciler::Rendered, Reconciler::Agent);
+        let there = || handed(rendered, agent, ObjectWriter::Agent, HandOverStage::Ready);
+        let back = || handed(agent, rendered, ObjectWriter::Tree, HandOverStage::Released);
+        assert_eq!((there().breaches(), back().breaches()), (BTreeSet::new(), BTreeSet::new()));
+        let breach = BTreeSet::from([BreachKind::Changed(LockRecord::JoinedWith, name("east"))]);
+        for other in [
+            handed(rendered, agent, ObjectWriter::Agent, HandOverStage::Preparing),
+            handed(rendered, agent, ObjectWriter::Tree, HandOverStage::Ready),
+            handed(agent, rendered, ObjectWriter::Tree, HandOverStage::Preparing),
+            handed(agent, rendered, ObjectWriter::Agent, HandOverStage::Released),
+            handed(rendered, Reconciler::External, ObjectWriter::Tree, HandOverStage::Released),
+            handed(rendered, Reconciler::Deckhouse, ObjectWriter::Agent, HandOverStage::Ready),
+        ] {
+            assert_eq!(other.breaches(), breach);
+        }
+        for mutation in [
+            |pair: &mut JoinedPair| pair.of("east").hand_over = None,
+            |pair: &mut JoinedPair| pair.of("east").hand_over.as_mut().unwrap().serial = 6,
+            |pair: &mut JoinedPair| drop(pair.shown.remove(&name("east"))),
+            |pair: &mut JoinedPair| JoinedPair::stage(&mut pair.after, "east", "west", Some(Stage::Leaving)),
+        ] {
+            for mut pair in [there(), back()] {
+                mutation(&mut pair);
+                assert_eq!(pair.breaches(), breach);
+            }
+        }
+        // of a peer that it joined no one here would write a secret, and of one that it did not join one would appear
+        for joined in
+            [BTreeSet::new(), BTreeSet::from([uuid(&back()), "00000000-0000-4000-8000-0000000000aa".parse().unwrap()])]
+        {
+            let mut pair = back();
+            pair.of("east").hand_over.as_mut().unwrap().joined = joined;
+            assert_eq!(pair.breaches(), breach);
+        }
     }
 
     fn west(lock: &mut Lock) -> &mut isthmus::model::lock::LockedCluster {

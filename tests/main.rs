@@ -32,6 +32,7 @@ mod fetch;
 mod flags;
 mod former;
 mod git;
+mod hand_over;
 mod hostile_peer;
 mod hostile_pull_request;
 mod init;
@@ -82,6 +83,7 @@ mod support {
     pub(crate) mod kube;
     pub(crate) mod law;
     pub(crate) mod links;
+    pub(crate) mod live;
     pub(crate) mod naive;
     pub(crate) mod objects;
     pub(crate) mod peer;

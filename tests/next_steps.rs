@@ -5,9 +5,9 @@
 use isthmus::model::keyring::KeyProblem;
 use isthmus::model::link::Link;
 use isthmus::model::lock::Stage;
-use isthmus::model::mesh::{EvidenceField, MeshConfigTarget};
+use isthmus::model::mesh::{EvidenceField, MeshConfigTarget, Reconciler};
 use isthmus::pipeline::accept::{FailReason, UnseenReason, WaitReason};
-use isthmus::pipeline::advance::{AdvanceRefusal, DomainLack, LinkWait, StandardLack, Withdrawn};
+use isthmus::pipeline::advance::{AdvanceRefusal, DomainLack, HandOverLack, LinkWait, StandardLack, Withdrawn};
 use isthmus::pipeline::agreement::Lost;
 use isthmus::pipeline::law::{Breach, BreachKind, LiveNeed, LockRecord, Unseen, Used};
 use isthmus::pipeline::plan::{CompareRefusal, Foreigner};
@@ -120,7 +120,24 @@ fn lacks() -> Vec<LinkWait> {
         within: east(),
         lack,
     });
-    standard.into_iter().chain(domain).collect()
+    let hand_over = [
+        HandOverLack::Begins,
+        HandOverLack::LinksMove,
+        HandOverLack::NoEvidence,
+        HandOverLack::Unseen { reason: UnseenReason::NotAsked },
+        HandOverLack::NotReady { reason: None },
+        HandOverLack::NotReady { reason: Some("a run here would delete ConfigMap isthmus-mesh".to_owned()) },
+        HandOverLack::Undeclared { uuid: "00000000-0000-4000-8000-0000000000aa".parse().unwrap() },
+        HandOverLack::NotTaken,
+    ];
+    let hand_over = hand_over.into_iter().flat_map(|lack| {
+        [Reconciler::Agent, Reconciler::Rendered].map(|to| LinkWait::HandOver {
+            cluster: east(),
+            to,
+            lack: lack.clone(),
+        })
+    });
+    standard.into_iter().chain(domain).chain(hand_over).collect()
 }
 
 fn waits() -> Vec<LinkWait> {
@@ -185,6 +202,7 @@ fn waits() -> Vec<LinkWait> {
             | LinkWait::PeerLeaves { .. }
             | LinkWait::Quiet { .. }
             | LinkWait::PeerReads { .. }
+            | LinkWait::HandOver { .. }
             | LinkWait::OtherDirection { .. } => {}
         }
     }

@@ -78,6 +78,11 @@ impl WireMulticluster {
         self.metadata.finalizers.iter().any(|one| one == FINALIZER)
     }
 
+    /// Its finalizers but for ours.
+    pub(super) fn other_finalizers(&self) -> Vec<String> {
+        self.metadata.finalizers.iter().filter(|one| *one != FINALIZER).cloned().collect()
+    }
+
     /// The name of its peer; the CRD admits no other names.
     pub(super) fn name(&self) -> Option<ClusterName> {
         self.metadata.name.parse().ok()

@@ -2,7 +2,7 @@
 //!
 //! All else was added by others, by defaults or by the apiserver, and is not compared with what is rendered.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// Field manager of the agent.
 pub(super) const FIELD_MANAGER: &str = "isthmus";
@@ -30,6 +30,42 @@ pub(super) fn owned(object: &Value) -> Option<Value> {
     Some(kept)
 }
 
+/// The writers of an object's fields once they are all the agent's; `None`: they are already. Those of a status stay.
+pub(super) fn all_owned(object: &Value) -> Option<Value> {
+    let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let (of_parts, of_whole): (Vec<&Value>, Vec<&Value>) =
+        entries.iter().partition(|entry| entry.get("subresource").is_some());
+    let is_ours = |entry: &&Value| {
+        entry.get("manager").and_then(Value::as_str) == Some(FIELD_MANAGER)
+            && entry.get("operation").and_then(Value::as_str) == Some("Apply")
+    };
+    if of_whole.len() == 1 && of_whole.iter().all(is_ours) {
+        return None;
+    }
+    let mut fields = Map::new();
+    for entry in of_whole {
+        if let Some(more) = entry.get("fieldsV1").and_then(Value::as_object) {
+            unite(&mut fields, more);
+        }
+    }
+    let ours = json!({
+        "manager": FIELD_MANAGER, "operation": "Apply", "apiVersion": object.get("apiVersion"),
+        "fieldsType": "FieldsV1", "fieldsV1": fields,
+    });
+    Some(std::iter::once(ours).chain(of_parts.into_iter().cloned()).collect())
+}
+
+/// Adds the fields of one set to another.
+fn unite(fields: &mut Map<String, Value>, more: &Map<String, Value>) {
+    for (key, below) in more {
+        match (fields.get_mut(key), below) {
+            (Some(Value::Object(fields)), Value::Object(more)) => unite(fields, more),
+            (Some(_), _) => {}
+            (None, below) => drop(fields.insert(key.clone(), below.clone())),
+        }
+    }
+}
+
 /// The parts of a value that a set of fields names. Lists of ours are set as a whole.
 fn of_fields(value: &Value, fields: &Map<String, Value>) -> Value {
     let Value::Object(map) = value else { return value.clone() };
@@ -44,8 +80,6 @@ fn of_fields(value: &Value, fields: &Map<String, Value>) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -70,5 +104,21 @@ mod tests {
         });
         assert_eq!(owned(&object), Some(expected));
         assert_eq!(owned(&json!({ "metadata": { "managedFields": [] } })), None);
+    }
+
+    #[test]
+    fn what_others_wrote_is_taken_with_all_their_fields() {
+        let entry = |manager: &str, operation: &str, fields: Value| json!({ "manager": manager, "operation": operation, "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": fields });
+        let mut status = entry("istiod", "Update", json!({ "f:status": {} }));
+        status["subresource"] = "status".into();
+        let object = json!({ "apiVersion": "v1", "metadata": { "managedFields": [
+            entry("argocd-controller", "Apply", json!({ "f:data": { "f:mesh": {} }, "f:metadata": { "f:labels": { "f:a": {} } } })),
+            entry("isthmus", "Update", json!({ "f:metadata": { "f:labels": { "f:isthmus.dev/owner": {} } } })),
+            status,
+        ] } });
+        let taken = all_owned(&object).unwrap();
+        let fields = json!({ "f:data": { "f:mesh": {} }, "f:metadata": { "f:labels": { "f:a": {}, "f:isthmus.dev/owner": {} } } });
+        assert_eq!(taken, json!([entry("isthmus", "Apply", fields), status]));
+        assert_eq!(all_owned(&json!({ "metadata": { "managedFields": taken } })), None);
     }
 }

@@ -13,13 +13,14 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
+use crate::agent::hand_over::{NotHandedOver, left_behind, noted, stays, written};
 use crate::agent::lease::{Leadership, strive};
 use crate::agent::object::{WireMulticluster, name_of_file, scope};
 use crate::agent::owned::FIELD_MANAGER;
 use crate::agent::status::{self, Holds, NotReconciled, PeerCondition, PeerRun, held_back_of_own, reconciled};
 use crate::agent::store::{ClusterSink, ClusterStore, LockMap, OwnSpecs, StoreUnread};
 use crate::cluster::fetch::{FetchLimits, Fetcher};
-use crate::cluster::objects::ObjectClient;
+use crate::cluster::objects::{ApplyError, ObjectClient};
 use crate::cluster::unread::ReadError;
 use crate::cluster::watched::{each, watch_config_map, watch_place};
 use crate::model::keyring::Keyring;
@@ -38,6 +39,7 @@ use crate::types::key::PrivateKey;
 use crate::types::name::ClusterName;
 use crate::types::object::{YamlError, to_yaml};
 use crate::wire::agent::{AGENT_MAP, FINALIZER};
+use crate::wire::hand_over::{HandOverOrder, HandOverStage, HandOverState, ObjectWriter};
 
 /// Path of the own documents.
 const OWN: &str = "specs/cluster.yaml";
@@ -101,6 +103,20 @@ enum AgentError {
     Yaml(#[from] YamlError),
     #[error("the run was cut short")]
     Cut,
+    /// Nothing is done while another writes the objects.
+    #[error(transparent)]
+    HandOver(#[from] HandOverWait),
+}
+
+/// Why an agent does not act while its cluster is handed over.
+#[derive(Debug, thiserror::Error)]
+enum HandOverWait {
+    #[error("the checkout writes the objects, and hands them over to this agent once it shows `ready`")]
+    Ready,
+    #[error("the checkout writes the objects, and this agent cannot take them yet: {0}")]
+    NotReady(String),
+    #[error("this agent left the objects to the checkout")]
+    Released,
 }
 
 /// The first finding of a run that did not begin, or why it ended.
@@ -123,6 +139,7 @@ impl AgentError {
             Self::Stopped(Stop::Findings(findings)) if findings.are_refusals() => "Refused",
             Self::Stopped(Stop::Findings(_)) | Self::NoSpecs | Self::NoCluster => "ConfigurationError",
             Self::Stopped(Stop::Cluster(_)) => "NotWritten",
+            Self::HandOver(_) => "HandOver",
             Self::Unread(_) | Self::NoKey | Self::Stopped(_) | Self::Yaml(_) | Self::Cut => "NotReconciled",
         }
     }
@@ -146,6 +163,15 @@ struct RunInput {
     /// The CA that issues the certificates of the own exporter, PEM.
     authority: String,
     before: Observed,
+    mode: RunMode,
+}
+
+/// Whether a run writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RunMode {
+    Acts,
+    /// It is planned on what a checkout would give away, and not carried out.
+    Tries,
 }
 
 /// Runs for as long as the process lives, while this replica acts.
@@ -167,6 +193,7 @@ pub(super) async fn run(role: Role, key: OwnKey) {
         observed: Observed::default(),
         waits: Vec::new(),
         problem: None,
+        answered: None,
     };
     let mut pause = PAUSE.0;
     loop {
@@ -209,6 +236,8 @@ struct Agent {
     waits: Vec<String>,
     /// Why the run before did not come to its end.
     problem: Option<String>,
+    /// What the checkout was answered last.
+    answered: Option<HandOverState>,
 }
 
 impl Agent {
@@ -275,12 +304,156 @@ impl Agent {
     }
 
     async fn once(&mut self, objects: &[WireMulticluster]) -> Result<Reconciled, AgentError> {
-        self.hold(objects).await?;
-        let (key, authority) = self.key.key().zip(self.key.authority()).ok_or(AgentError::NoKey)?;
         let own = self.store.specs().await?.ok_or(AgentError::NoSpecs)?;
-        let lock = self.store.lock().await?;
+        let Some(order) = own.order.clone() else { return self.act(own, objects).await };
+        match (order.to, order.given) {
+            (ObjectWriter::Agent, false) => Err(self.try_out(own, objects, &order).await?.into()),
+            (ObjectWriter::Agent, true) => {
+                self.take_over(&own, objects, &order).await?;
+                let done = self.act(own, objects).await?;
+                let lock = &done.run.decided.advanced.lock;
+                self.answer(written(lock, &done.own, &order, HandOverStage::Taken)).await?;
+                Ok(done)
+            }
+            (ObjectWriter::Tree, _) => self.leave(own, objects, &order).await,
+        }
+    }
+
+    /// Answers the checkout, if that is something else than what it was answered last.
+    async fn answer(&mut self, state: HandOverState) -> Result<(), AgentError> {
+        if self.answered.as_ref() != Some(&state) {
+            self.store.answer(&state).await?;
+            tracing::info!(stage = ?state.stage, reason = state.reason, "answered the checkout that hands over");
+            self.answered = Some(state);
+        }
+        Ok(())
+    }
+
+    /// Whether it could take what a checkout is to give away: a run on it is planned.
+    async fn try_out(
+        &mut self,
+        own: OwnSpecs,
+        objects: &[WireMulticluster],
+        order: &HandOverOrder,
+    ) -> Result<HandOverWait, AgentError> {
+        let tried = match self.handed_over(&own, objects, order) {
+            Ok(lock) => self.walk(own, objects, lock, RunMode::Tries).await,
+            Err(error) => Err(error),
+        };
+        let stays = match tried {
+            Ok(done) => match done.left_out.iter().next() {
+                Some((name, why)) => Err(NotHandedOver::Finding(format!("IstioMulticluster {name}: {why}"))),
+                None => stays(&done.program, &done.run, &done.own),
+            },
+            Err(AgentError::Stopped(Stop::Findings(findings))) => Err(NotHandedOver::Finding(first(&findings))),
+            Err(error) => return Err(error),
+        };
+        match stays {
+            Ok(()) => {
+                self.answer(HandOverState::to(order, HandOverStage::Ready)).await?;
+                Ok(HandOverWait::Ready)
+            }
+            Err(why) => {
+                let reason = why.to_string();
+                let state = HandOverState::to(order, HandOverStage::Preparing);
+                self.answer(HandOverState { reason: Some(reason.clone()), ..state }).await?;
+                Ok(HandOverWait::NotReady(reason))
+            }
+        }
+    }
+
+    /// The lock that a checkout hands over, as it is kept here.
+    fn handed_over(
+        &self,
+        own: &OwnSpecs,
+        objects: &[WireMulticluster],
+        order: &HandOverOrder,
+    ) -> Result<LockMap, AgentError> {
+        let key = self.key.key().ok_or(AgentError::NoKey)?;
+        let files = order.lock.iter().map(|(path, text)| (path.clone(), text.clone().into_bytes())).collect();
+        let mut lock = LockMap { files, ..LockMap::default() };
+        let specs = documents(own, objects, &lock, &own_name(own)?)?;
+        let inside = Some(EngineKey { id: key.public().id(), key: key.public().clone() });
+        let input = Input { specs, templates: Vec::new(), lock: lock.files, inside };
+        lock.files = Program::handed_over(&input)?;
+        Ok(lock)
+    }
+
+    /// Takes lock and objects from the checkout, once.
+    async fn take_over(
+        &self,
+        own: &OwnSpecs,
+        objects: &[WireMulticluster],
+        order: &HandOverOrder,
+    ) -> Result<(), AgentError> {
+        let before = self.store.lock().await?;
+        if before.taken.is_some_and(|taken| taken >= order.serial) {
+            return Ok(());
+        }
+        if !self.leadership.is_held() {
+            return Err(Stop::Cluster(ApplyError::NotHeld).into());
+        }
+        let mut lock = LockMap { files: self.handed_over(own, objects, order)?.files, kustomization: None, ..before };
+        let unwritten = |source| StoreUnread { what: "the lock that was handed over".to_owned(), source };
+        self.store.write_lock(&mut lock).await.map_err(unwritten)?;
+        let peers = Lock::parse(lock.files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())));
+        let peers = peers.map_err(Stop::Findings)?.clusters.into_keys().collect();
+        self.store.take(&peers).await?;
+        lock.taken = Some(order.serial);
+        self.store.write_lock(&mut lock).await.map_err(unwritten)?;
+        tracing::info!(serial = order.serial, "took the objects of the checkout");
+        Ok(())
+    }
+
+    /// Leaves the objects to the checkout as soon as no link moves; until then it acts.
+    async fn leave(
+        &mut self,
+        own: OwnSpecs,
+        objects: &[WireMulticluster],
+        order: &HandOverOrder,
+    ) -> Result<Reconciled, AgentError> {
+        let files = self.store.lock().await?.files;
+        let lock = Lock::parse(files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())));
+        let left = left_behind(&lock.map_err(Stop::Findings)?, &own_name(&own)?, order);
+        match left {
+            Ok(state) => {
+                for object in objects.iter().filter(|object| object.has_finalizer()) {
+                    self.set_finalizers(object, &object.other_finalizers()).await?;
+                }
+                self.answer(state).await?;
+                Err(HandOverWait::Released.into())
+            }
+            Err(why) => {
+                let state = HandOverState::to(order, HandOverStage::Preparing);
+                self.answer(HandOverState { reason: Some(why.to_string()), ..state }).await?;
+                self.act(own, objects).await
+            }
+        }
+    }
+
+    /// A run that writes.
+    async fn act(&mut self, own: OwnSpecs, objects: &[WireMulticluster]) -> Result<Reconciled, AgentError> {
+        self.hold(objects).await?;
+        let mut lock = self.store.lock().await?;
+        lock.files = noted(&lock.files, &own_name(&own)?, own.order.as_ref().is_some_and(|order| order.given))?;
+        let done = self.walk(own, objects, lock, RunMode::Acts).await?;
+        let links = done.run.decided.advanced.lock.links_of(&done.own);
+        let joined = links.filter(|(_, link)| link.stage == Stage::Joined).count();
+        self.counts.joined.set(i64::try_from(joined).unwrap_or(i64::MAX));
+        Ok(done)
+    }
+
+    /// A run on a thread that may wait.
+    async fn walk(
+        &mut self,
+        own: OwnSpecs,
+        objects: &[WireMulticluster],
+        lock: LockMap,
+        mode: RunMode,
+    ) -> Result<Reconciled, AgentError> {
+        let (key, authority) = self.key.key().zip(self.key.authority()).ok_or(AgentError::NoKey)?;
         let before = std::mem::take(&mut self.observed);
-        let input = RunInput { own, lock, objects: objects.to_vec(), key, authority, before };
+        let input = RunInput { own, lock, objects: objects.to_vec(), key, authority, before, mode };
         let (store, leadership) = (self.store.clone(), self.leadership.clone());
         let (fetcher, runtime) = (self.fetcher.clone(), Handle::current());
         let done = tokio::task::spawn_blocking(move || reconcile(input, &store, &leadership, &fetcher, &runtime));
@@ -288,9 +461,6 @@ impl Agent {
         if let Some(observed) = &done.run.observed {
             self.observed.clone_from(observed);
         }
-        let links = done.run.decided.advanced.lock.links_of(&done.own);
-        let joined = links.filter(|(_, link)| link.stage == Stage::Joined).count();
-        self.counts.joined.set(i64::try_from(joined).unwrap_or(i64::MAX));
         Ok(done)
     }
 
@@ -312,9 +482,7 @@ impl Agent {
             if rests || !self.leadership.is_held() {
                 continue;
             }
-            let finalizers: Vec<String> =
-                object.metadata.finalizers.iter().filter(|one| *one != FINALIZER).cloned().collect();
-            match self.set_finalizers(object, &finalizers).await {
+            match self.set_finalizers(object, &object.other_finalizers()).await {
                 Ok(()) => tracing::info!(peer = object.metadata.name, "nothing rests on it any more"),
                 Err(problem) => tracing::warn!(problem = problem.to_string(), "a finalizer stays"),
             }
@@ -439,7 +607,7 @@ fn reconcile(
     fetcher: &Fetcher,
     runtime: &Handle,
 ) -> Result<Reconciled, AgentError> {
-    let RunInput { own: specs, lock, objects, key, authority, before } = input;
+    let RunInput { own: specs, lock, objects, key, authority, before, mode } = input;
     let public = EngineKey { id: key.public().id(), key: key.public().clone() };
     let own = own_name(&specs)?;
     let documents = documents(&specs, &objects, &lock, &own)?;
@@ -448,7 +616,7 @@ fn reconcile(
         know_own_authority(cluster, authority);
     }
     let peers: BTreeSet<ClusterName> = program.mesh.clusters.keys().filter(|name| **name != own).cloned().collect();
-    let tree = runtime.block_on(store.tree(&own, &peers, &lock))?;
+    let tree = runtime.block_on(store.tree(&own, &peers, &lock, mode == RunMode::Tries))?;
     program.take_from_tree(&tree.files, false)?;
     let request = Request { approvals: approvals(&program.mesh, &own, &specs, &objects), ..Request::default() };
     let keyring = Keyring { engine: Ok((public.id.clone(), key)) };
@@ -458,7 +626,11 @@ fn reconcile(
     let facts = FactSource::Ask { ask, keyring: &keyring, clock: &now, runtime };
     let world = World { now: now(), tree: &tree.files, base: None, narrow: None, meter: &Unmetered };
     let mut sink = ClusterSink { store, runtime, leadership, lock, tree: &tree };
-    let run = walk(&program, &request, facts, Until::Written(&mut sink), &world)?;
+    let until = match mode {
+        RunMode::Acts => Until::Written(&mut sink),
+        RunMode::Tries => Until::Planned,
+    };
+    let run = walk(&program, &request, facts, until, &world)?;
     Ok(Reconciled { own, program, run, left_out })
 }
 

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use tokio::runtime::Handle;
 
 use crate::agent::lease::Leadership;
-use crate::agent::owned::{FIELD_MANAGER, owned};
+use crate::agent::owned::{FIELD_MANAGER, all_owned, owned};
 use crate::checkout::FileChange;
 use crate::cluster::objects::{ApplyError, ObjectClient};
 use crate::cluster::unread::ReadError;
@@ -27,10 +27,15 @@ use crate::pipeline::{Program, Run, Stop, Written};
 use crate::types::name::{ClusterName, Namespace};
 use crate::types::object::{MANAGED_BY, MANAGER, OF_AGENT, OF_TREE, OWNER_LABEL, Object, SYNC_WAVE, parse};
 use crate::wire::agent::{ACCEPT_TRUST, AGENT_MAP, LOCK_MAP, SPECS_FILE};
+use crate::wire::hand_over::{
+    HAND_OVER, HandOverOrder, HandOverState, ORDER_FILE, STATE_FILE, STATE_MAP, is_given_away,
+};
 use crate::wire::names::CROSS_NETWORK;
 use crate::wire::peers::PEERS;
 use crate::wire::routes::ROUTES;
 
+/// Key of the lock's ConfigMap with the serial of the order by which it was taken from a checkout.
+const TAKEN: &str = "hand-over";
 /// What a file of the checkout shows of an object that a checkout wrote: someone else's, to the agent.
 const OF_CHECKOUT: &str = "checkout";
 
@@ -42,6 +47,14 @@ pub(super) struct StoreUnread {
     pub(super) source: ReadError,
 }
 
+impl StoreUnread {
+    /// An order that a newer checkout wrote: what it asks for is not known, so nothing is done.
+    fn order() -> Self {
+        let message = format!("{ORDER_FILE} of ConfigMap {AGENT_MAP} is of a newer engine; use a newer image here");
+        Self { what: "what is handed over".to_owned(), source: ReadError::Status { code: 422, message } }
+    }
+}
+
 /// What the agent was told of its own cluster.
 #[derive(Debug, Clone)]
 pub(super) struct OwnSpecs {
@@ -49,15 +62,19 @@ pub(super) struct OwnSpecs {
     pub(super) text: String,
     /// The digest of the trust change of the own cluster that is accepted.
     pub(super) accepts: Option<String>,
+    /// What the checkout says of a hand-over.
+    pub(super) order: Option<HandOverOrder>,
 }
 
 /// The files in ConfigMap `isthmus-lock`, by their paths in a checkout but for that of the list.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LockMap {
     pub(super) files: BTreeMap<String, Vec<u8>>,
-    kustomization: Option<Vec<u8>>,
+    pub(super) kustomization: Option<Vec<u8>>,
+    /// The serial of the order by which it was taken from a checkout.
+    pub(super) taken: Option<u64>,
     /// The version that was read; `None`: there is none.
-    version: Option<String>,
+    pub(super) version: Option<String>,
 }
 
 /// The files of the own cluster's folder, and the UIDs of their objects.
@@ -65,6 +82,8 @@ pub(super) struct LockMap {
 pub(super) struct ClusterTree {
     pub(super) files: BTreeMap<String, Vec<u8>>,
     uids: BTreeMap<String, String>,
+    /// What a checkout gives away is shown as the agent's own.
+    shows_given: bool,
 }
 
 /// Reads and writes the cluster.
@@ -89,7 +108,12 @@ impl ClusterStore {
         let Some(map) = map else { return Ok(None) };
         let text = map.pointer(&format!("/data/{SPECS_FILE}")).and_then(Value::as_str);
         let accepts = map.pointer("/metadata/annotations").and_then(|all| all.get(ACCEPT_TRUST)?.as_str());
-        Ok(text.map(|text| OwnSpecs { text: text.to_owned(), accepts: accepts.map(str::to_owned) }))
+        let order = map.get("data").and_then(|data| data.get(ORDER_FILE)?.as_str());
+        let order = match order.map(HandOverOrder::parse) {
+            Some(None) => return Err(StoreUnread::order()),
+            order => order.flatten(),
+        };
+        Ok(text.map(|text| OwnSpecs { text: text.to_owned(), accepts: accepts.map(str::to_owned), order }))
     }
 
     /// ConfigMap `isthmus-lock`; one that is not there is a first contact with everyone.
@@ -104,6 +128,8 @@ impl ClusterStore {
             let bytes = text.as_str().unwrap_or_default().as_bytes().to_vec();
             if key == KUSTOMIZATION {
                 lock.kustomization = Some(bytes);
+            } else if key == TAKEN {
+                lock.taken = text.as_str().and_then(|serial| serial.parse().ok());
             } else {
                 lock.files.insert(format!("{LOCK}/{}", path_of_key(key)), bytes);
             }
@@ -117,18 +143,16 @@ impl ClusterStore {
         own: &ClusterName,
         peers: &BTreeSet<ClusterName>,
         lock: &LockMap,
+        shows_given: bool,
     ) -> Result<ClusterTree, StoreUnread> {
-        let mut tree = ClusterTree::default();
+        let mut tree = ClusterTree { shows_given, ..ClusterTree::default() };
         let folder = rendered_folder(own);
         if let Some(list) = &lock.kustomization {
             tree.files.insert(format!("{folder}/{KUSTOMIZATION}"), list.clone());
         }
-        for name in [SHARED_MESH_CONFIG, PEERS, ROUTES] {
-            let found = self.get(&self.config_map(name), &format!("ConfigMap {name}")).await?;
-            tree.add(&folder, found);
+        for (path, what) in self.plain_objects() {
+            tree.add(&folder, self.get(&path, &what).await?);
         }
-        let gateway = format!("/apis/networking.istio.io/v1/namespaces/{}/gateways/{CROSS_NETWORK}", self.namespace);
-        tree.add(&folder, self.get(&gateway, &format!("Gateway {CROSS_NETWORK}")).await?);
         for name in peers.iter().map(secret_name) {
             let path = format!("/api/v1/namespaces/{}/secrets/{name}", self.namespace);
             match self.client.try_read(&path).await {
@@ -140,6 +164,92 @@ impl ClusterStore {
         }
         Ok(tree)
     }
+
+    /// Paths and names of the objects that an agent writes beside remote secrets.
+    fn plain_objects(&self) -> Vec<(String, String)> {
+        let maps = [SHARED_MESH_CONFIG, PEERS, ROUTES].map(|name| (self.config_map(name), format!("ConfigMap {name}")));
+        let gateway = format!("/apis/networking.istio.io/v1/namespaces/{}/gateways/{CROSS_NETWORK}", self.namespace);
+        maps.into_iter().chain([(gateway, format!("Gateway {CROSS_NETWORK}"))]).collect()
+    }
+
+    /// Takes the objects that a checkout gives away, each with all its fields: what other writers added goes with the next write.
+    pub(super) async fn take(&self, peers: &BTreeSet<ClusterName>) -> Result<(), StoreUnread> {
+        for (path, what) in self.plain_objects() {
+            let found = self.get(&path, &what).await?;
+            self.take_one(&path, &what, found).await?;
+        }
+        for name in peers.iter().map(secret_name) {
+            let path = format!("/api/v1/namespaces/{}/secrets/{name}", self.namespace);
+            let what = format!("Secret {name}");
+            match self.client.try_read(&path).await {
+                Ok(found) => self.take_one(&path, &what, found).await?,
+                // someone else's
+                Err(ReadError::Status { code: 403 | 422, .. }) => {}
+                Err(source) => return Err(StoreUnread { what, source }),
+            }
+        }
+        Ok(())
+    }
+
+    async fn take_one(&self, path: &str, what: &str, found: Option<Value>) -> Result<(), StoreUnread> {
+        let Some(mut object) = found else { return Ok(()) };
+        let failed = |source| StoreUnread { what: what.to_owned(), source };
+        if is_given(&object) {
+            let labels = json!({ OWNER_LABEL: OF_AGENT });
+            let fields = json!({ "metadata": { "labels": labels, "resourceVersion": version_of(&object) } });
+            object = self.client.merge(path, FIELD_MANAGER, &fields).await.map_err(failed)?;
+        }
+        let is_ours = object.pointer("/metadata/labels").and_then(|labels| labels.get(OWNER_LABEL)?.as_str());
+        let Some(writers) = all_owned(&object).filter(|_| is_ours == Some(OF_AGENT)) else { return Ok(()) };
+        let fields = json!({ "metadata": { "managedFields": writers, "resourceVersion": version_of(&object) } });
+        self.client.merge(path, FIELD_MANAGER, &fields).await.map(drop).map_err(failed)
+    }
+
+    /// Answers the checkout, where its exporter sees it.
+    pub(super) async fn answer(&self, state: &HandOverState) -> Result<(), StoreUnread> {
+        let text = serde_json::to_string_pretty(state).unwrap_or_default();
+        let metadata = json!({
+            "name": STATE_MAP, "namespace": self.namespace, "labels": { MANAGED_BY: MANAGER, OWNER_LABEL: OF_AGENT },
+        });
+        let object =
+            json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": { STATE_FILE: text } });
+        let written = self.client.apply(&self.config_map(STATE_MAP), FIELD_MANAGER, &object).await;
+        written.map(drop).map_err(|source| StoreUnread { what: format!("ConfigMap {STATE_MAP}"), source })
+    }
+
+    /// Writes the lock, if it is still the one that was read.
+    pub(super) async fn write_lock(&self, lock: &mut LockMap) -> Result<(), ReadError> {
+        let files = lock.files.iter().filter_map(|(path, bytes)| Some((key_of_path(path)?, text_of(bytes))));
+        let list = lock.kustomization.iter().map(|bytes| (KUSTOMIZATION.to_owned(), text_of(bytes)));
+        let taken = lock.taken.iter().map(|serial| (TAKEN.to_owned(), serial.to_string().into()));
+        let data: Map<String, Value> = files.chain(list).chain(taken).collect();
+        let mut metadata = json!({
+            "name": LOCK_MAP, "namespace": self.namespace,
+            "labels": { MANAGED_BY: MANAGER, OWNER_LABEL: OF_AGENT },
+        });
+        if let (Some(version), Value::Object(metadata)) = (&lock.version, &mut metadata) {
+            // whoever changed it since is not overwritten
+            metadata.insert("resourceVersion".to_owned(), version.clone().into());
+        }
+        let object = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data });
+        let written = self.client.apply(&self.config_map(LOCK_MAP), FIELD_MANAGER, &object).await?;
+        lock.version = version_of(&written).map(str::to_owned);
+        Ok(())
+    }
+}
+
+fn text_of(bytes: &[u8]) -> Value {
+    String::from_utf8_lossy(bytes).into_owned().into()
+}
+
+fn version_of(object: &Value) -> Option<&str> {
+    object.pointer("/metadata/resourceVersion").and_then(Value::as_str)
+}
+
+/// Whether a checkout gives an object away.
+fn is_given(object: &Value) -> bool {
+    let text = |of: &str, key: &str| object.pointer(of).and_then(|map| map.get(key)?.as_str());
+    is_given_away(text("/metadata/labels", OWNER_LABEL), text("/metadata/annotations", HAND_OVER))
 }
 
 /// A secret of someone else's, of which nothing but the name is known.
@@ -151,9 +261,12 @@ impl ClusterTree {
     fn add(&mut self, folder: &str, found: Option<Value>) {
         let Some(found) = found else { return };
         let uid = found.pointer("/metadata/uid").and_then(Value::as_str).map(str::to_owned);
-        let Some(mut object) = Object::from_value(owned(&found).unwrap_or_else(|| plain(&found))) else { return };
+        let is_given = self.shows_given && is_given(&found);
+        let shown = if is_given { plain(&found) } else { owned(&found).unwrap_or_else(|| plain(&found)) };
+        let Some(mut object) = Object::from_value(shown) else { return };
         relabel(&mut object, |owner| match owner {
             OF_AGENT => OF_TREE,
+            _ if is_given => OF_TREE,
             _ => OF_CHECKOUT,
         });
         let Ok(text) = object.to_yaml() else { return };
@@ -295,25 +408,8 @@ impl ClusterSink<'_> {
 
     fn write_lock(&mut self) -> Result<(), ApplyError> {
         self.may_write()?;
-        let files = self.lock.files.iter().filter_map(|(path, bytes)| Some((key_of_path(path)?, bytes)));
-        let list = self.lock.kustomization.iter().map(|bytes| (KUSTOMIZATION.to_owned(), bytes));
-        let data: Map<String, Value> =
-            files.chain(list).map(|(key, bytes)| (key, String::from_utf8_lossy(bytes).into_owned().into())).collect();
-        let mut metadata = json!({
-            "name": LOCK_MAP, "namespace": self.store.namespace,
-            "labels": { MANAGED_BY: MANAGER, OWNER_LABEL: OF_AGENT },
-        });
-        if let (Some(version), Value::Object(metadata)) = (&self.lock.version, &mut metadata) {
-            // whoever changed it since is not overwritten
-            metadata.insert("resourceVersion".to_owned(), version.clone().into());
-        }
-        let object = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data });
-        let path = self.store.config_map(LOCK_MAP);
-        let written = self.runtime.block_on(self.store.client.apply(&path, FIELD_MANAGER, &object));
-        let request = |source| ApplyError::Request { verb: "apply", object: format!("ConfigMap {LOCK_MAP}"), source };
-        let written = written.map_err(request)?;
-        self.lock.version = written.pointer("/metadata/resourceVersion").and_then(Value::as_str).map(str::to_owned);
-        Ok(())
+        let written = self.runtime.block_on(self.store.write_lock(&mut self.lock));
+        written.map_err(|source| ApplyError::Request { verb: "apply", object: format!("ConfigMap {LOCK_MAP}"), source })
     }
 }
 

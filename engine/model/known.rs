@@ -229,6 +229,9 @@ pub fn keep_what_links_rest_on(mesh: &mut Mesh, lock: &Lock) {
         let joined = lock.clusters.get(name).and_then(|locked| locked.joined_with.as_ref());
         let Some(joined) = joined.map(|joined| &joined.spec) else { continue };
         let stated = cluster.stated();
+        if joined.reconciler.hands_over(cluster.reconciler) && !lock.only_joins(name) {
+            cluster.reconciler = joined.reconciler;
+        }
         cluster.cluster_domain.clone_from(&joined.cluster_domain);
         cluster.istio.namespace.clone_from(&joined.istio_namespace);
         cluster.istio.config = joined.istio_config;
@@ -270,12 +273,12 @@ pub fn expect_no_evidence_of_deckhouse(mesh: &mut Mesh, lock: &Lock) {
 
 /// What specs say of a cluster that no edit changes while a link names it; where they say nothing, what its links rest on.
 pub fn joined_spec(mesh: &Mesh, cluster: &Cluster, recorded: Option<&JoinedSpec>) -> JoinedSpec {
-    let Stated { cluster_domain, istio_namespace, istio_config, flat_network } = cluster.stated();
+    let Stated { reconciler, cluster_domain, istio_namespace, istio_config, flat_network } = cluster.stated();
     JoinedSpec {
         mesh: mesh.name.clone(),
         mesh_id: mesh.mesh_id.clone(),
         require_token: mesh.require_token.unwrap_or(recorded.is_some_and(|recorded| recorded.require_token)),
-        reconciler: cluster.reconciler,
+        reconciler,
         cluster_domain,
         istio_namespace,
         istio_config,

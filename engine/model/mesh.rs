@@ -179,6 +179,8 @@ pub struct Cluster {
 /// on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stated {
+    /// `reconciler`.
+    pub reconciler: Reconciler,
     /// `clusterDomain`.
     pub cluster_domain: ClusterDomain,
     /// `istio.namespace`.
@@ -274,11 +276,17 @@ impl Cluster {
     /// With what links of it would be begun now.
     pub fn stated(&self) -> Stated {
         self.stated.clone().unwrap_or_else(|| Stated {
+            reconciler: self.reconciler,
             cluster_domain: self.cluster_domain.clone(),
             istio_namespace: self.istio.namespace.clone(),
             istio_config: self.istio.config,
             flat_network: self.flat_network,
         })
+    }
+
+    /// Who is to act there, where it is not who acts there as long as its links are not handed over.
+    pub fn hands_over_to(&self) -> Option<Reconciler> {
+        Some(self.stated().reconciler).filter(|wanted| *wanted != self.reconciler)
     }
 
     /// Where its mesh configuration moves to, from our ConfigMap that its links rest on.
@@ -325,6 +333,11 @@ pub enum Reconciler {
 }
 
 impl Reconciler {
+    /// Whether links of a cluster are handed over from one to the other as they are.
+    pub fn hands_over(self, to: Self) -> bool {
+        matches!((self, to), (Self::Rendered, Self::Agent) | (Self::Agent, Self::Rendered))
+    }
+
     /// As specs and policy spell it.
     pub const fn as_str(self) -> &'static str {
         match self {

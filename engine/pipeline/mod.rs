@@ -37,6 +37,7 @@ pub mod template;
 pub mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -123,6 +124,10 @@ pub fn run(
         }
         _ => run.decided.advanced.lock = program.lock.clone(),
     }
+    run.handed = program.acting_by(&run.decided.advanced.lock).map(Arc::new);
+    let handed = run.handed.clone();
+    let program = handed.as_deref().unwrap_or(program);
+    let mesh = &program.mesh;
     match until {
         Until::Decided => return Ok(run),
         Until::Ordered => {
@@ -137,13 +142,7 @@ pub fn run(
         return render_all(program, run);
     }
     if let Until::Rendered = until {
-        if let Some(lost) = only.and_then(|only| agreement.lost.get(only)) {
-            let mut findings = Diagnostics::new();
-            for lost in lost {
-                findings.push(Diagnostic::refusal(None, lost));
-            }
-            return Err(Stop::Findings(findings));
-        }
+        refuse_lost(&agreement, only)?;
         let rendering = run.rendering(program)?;
         let names = mesh.clusters.keys().filter(|name| only.is_none_or(|only| only == *name));
         let one = |name: &ClusterName| {
@@ -170,6 +169,16 @@ pub fn run(
         }
     }
     Ok(run)
+}
+
+/// The one cluster that is rendered is refused where lock or tree lost something of it.
+fn refuse_lost(agreement: &Agreement, only: Option<&ClusterName>) -> Result<(), Stop> {
+    let Some(lost) = only.and_then(|only| agreement.lost.get(only)) else { return Ok(()) };
+    let mut findings = Diagnostics::new();
+    for lost in lost {
+        findings.push(Diagnostic::refusal(None, lost));
+    }
+    Err(Stop::Findings(findings))
 }
 
 /// Takes the links that the lock lost from the tree and, if that is asked for, from what clusters show.

@@ -6,7 +6,7 @@ use crate::checkout::CheckoutError;
 use crate::cluster::objects::ApplyError;
 use crate::model::known::{KnownCluster, expect_no_evidence_of_deckhouse, joined_spec, keep_what_links_rest_on};
 use crate::model::layout::POLICY;
-use crate::model::lock::{Edit, ISTIO_CONFIG, Lock, MESH_NAME, Unreadable};
+use crate::model::lock::{Edit, ISTIO_CONFIG, Lock, MESH_NAME, RECONCILER, Unreadable};
 use crate::model::mesh::{EngineKey, Mesh, Reconciler};
 use crate::model::policy::Policy;
 use crate::pipeline::compile;
@@ -151,7 +151,7 @@ impl Input {
 }
 
 /// A compiled checkout: mesh, lock, policy and templates, without findings that stop a run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Program {
     pub mesh: Mesh,
     /// The lock as read.
@@ -213,6 +213,45 @@ impl Program {
         program.refuse_edits()?;
         program.refuse_claims()?;
         Ok(program)
+    }
+
+    /// The files of the lock that a checkout hands over to the agent of a cluster, as that agent keeps them: what its peers rest on is
+    /// what its own specs say of them. `input` has the agent's specs, and the files as they were handed over.
+    pub fn handed_over(input: &Input) -> Result<BTreeMap<String, Vec<u8>>, Stop> {
+        let files = input.lock.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
+        let mut lock = Lock::parse(files).map_err(Stop::Findings)?;
+        let compiled = compile::load(&input.specs, env!("CARGO_PKG_VERSION"), &|_| None);
+        let (mut mesh, _) = compiled.map_err(Stop::Findings)?;
+        if let Some(key) = &input.inside {
+            mesh.act_inside(key.clone());
+        }
+        for (name, entry) in &mut lock.clusters {
+            let peer = mesh.clusters.get(name).filter(|cluster| !cluster.is_ours());
+            if let Some((joined, peer)) = entry.joined_with.as_mut().zip(peer) {
+                joined.spec = joined_spec(&mesh, peer, Some(&joined.spec));
+            }
+        }
+        Ok(lock.to_files()?.into_iter().map(|(path, text)| (path, text.into_bytes())).collect())
+    }
+
+    /// The same with who acts in each cluster by a lock that this run decided; `None`: as before. What a run hands over it renders for
+    /// the other side at once, as the next run would.
+    pub(super) fn acting_by(&self, lock: &Lock) -> Option<Self> {
+        let acts = |name: &ClusterName| Some(lock.clusters.get(name)?.joined_with.as_ref()?.spec.reconciler);
+        let given =
+            self.mesh.clusters.values().filter(|one| one.hands_over_to().is_some_and(|to| acts(&one.name) == Some(to)));
+        let given: Vec<ClusterName> = given.map(|cluster| cluster.name.clone()).collect();
+        if given.is_empty() {
+            return None;
+        }
+        let mut program = self.clone();
+        for (_, cluster) in program.mesh.clusters.iter_mut().filter(|(name, _)| given.contains(name)) {
+            let stated = cluster.stated();
+            cluster.reconciler = stated.reconciler;
+            cluster.stated = None;
+            cluster.stated = (cluster.stated() != stated).then_some(stated);
+        }
+        Some(program)
     }
 
     /// Takes from the tree what the lock does not say: with what links were begun, where its entries are of version 1, and links
@@ -285,6 +324,8 @@ impl Program {
             // both are written until the cluster shows that the values are in effect
             let moves = cluster.moves_mesh_config_to().is_some() && cluster.shows_mesh_config();
             edits.retain(|edit| edit.field != ISTIO_CONFIG || !moves);
+            // who acts stays until the other has what links rest on
+            edits.retain(|edit| edit.field != RECONCILER || cluster.hands_over_to().is_none());
             // links that never opened begin anew
             edits.retain(|edit| edit.field == MESH_NAME || !self.lock.only_joins(name));
             // without relay and api-proxy all of its links are cut at once

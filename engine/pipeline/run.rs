@@ -1,6 +1,7 @@
 //! What a run has come to, stage by stage.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::pipeline::accept::Accepted;
 use crate::pipeline::advance::Advanced;
@@ -42,6 +43,8 @@ pub struct Run {
     /// What was observed; `None` in a locked run.
     pub observed: Option<Observed>,
     pub decided: Decided,
+    /// The program with who acts by what was decided, where this run handed a cluster over.
+    pub(super) handed: Option<Arc<Program>>,
     /// The steps in their order, where the run ended with that.
     pub graph: Option<Graph>,
     /// Remote secrets made by hand that ours take the places of.
@@ -57,7 +60,7 @@ pub struct Run {
 impl Run {
     /// What the objects of all clusters share, to render some of them: for a run that ends there, and to show fields again.
     pub fn rendering<'a>(&'a self, program: &'a Program) -> Result<RenderContext<'a>, Stop> {
-        let lock = &self.decided.advanced.lock;
+        let (program, lock) = (self.handed.as_deref().unwrap_or(program), &self.decided.advanced.lock);
         RenderContext::new(&program.mesh, lock, &program.templates, &self.given).map_err(Stop::Findings)
     }
 }

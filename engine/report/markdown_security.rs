@@ -21,6 +21,7 @@ pub(super) fn most_of(change: &SecurityChange) -> Option<(&'static str, usize)> 
         | SecurityChange::SecretByHand { .. }
         | SecurityChange::Links(_)
         | SecurityChange::Share(_)
+        | SecurityChange::HandOver { .. }
         | SecurityChange::Cut { .. }
         | SecurityChange::Spec { .. }
         | SecurityChange::Policy { .. }
@@ -75,6 +76,7 @@ fn is_ours(change: &SecurityChange) -> [bool; 2] {
     match change {
         SecurityChange::Links(_)
         | SecurityChange::Share(_)
+        | SecurityChange::HandOver { .. }
         | SecurityChange::NewCluster { .. }
         | SecurityChange::Spec { .. }
         | SecurityChange::Policy { .. } => [true, true],

@@ -153,6 +153,8 @@ codes! {
     RootCasHidden = "root-cas-hidden",
     /// The standard mesh configuration is to take the place of ConfigMap `isthmus-mesh` and does not hold all of it yet.
     StandardConfigIncomplete = "standard-config-incomplete",
+    /// Objects of a cluster are being handed over, and the other side does not have them yet.
+    HandOver = "hand-over",
     /// An object that left the tree is still seen.
     WithdrawnObjectStillThere = "withdrawn-object-still-there",
     /// Whether an object that left the tree is still there is not known.
@@ -458,7 +460,7 @@ mod tests {
             key-unusable key-not-known cluster-key-needed reader-not-known \
             cluster-not-reached cluster-paused link-begins peer-reads-first private-document-missing relay-ca-missing \
             evidence-not-seen evidence-missing evidence-unknown root-ca-not-live network-not-live route-not-live relay-not-admitted \
-            istio-not-prepared trust-domain-not-accepted root-cas-hidden standard-config-incomplete \
+            istio-not-prepared trust-domain-not-accepted root-cas-hidden standard-config-incomplete hand-over \
             withdrawn-object-still-there withdrawn-object-unknown \
             not-synced settling other-direction-still-there too-many-deletions \
             lock-entry-missing law lock-link-missing lock-older-than-tree file-not-ours kustomization-not-ours folder-of-unknown-cluster \

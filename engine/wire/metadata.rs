@@ -24,6 +24,7 @@ use crate::types::name::{
 use crate::types::text::sentence_of_peer;
 use crate::types::token::Scope;
 use crate::types::yaml::{self, MAX_TEXT};
+use crate::wire::hand_over::HandOverState;
 
 /// Path of the public document below an endpoint.
 pub const PUBLIC_PATH: &str = "public/public.json";
@@ -253,6 +254,8 @@ pub struct Evidence {
     pub mesh_config: Reported<StandardMeshConfig>,
     /// The serial of `peers.json`, by which the engine knows which of its runs is synced; 0 where it has none.
     pub serial: Reported<u64>,
+    /// How far the agent of the cluster is with a hand-over; `None`: it says nothing, or the exporter is older.
+    pub hand_over: Option<HandOverState>,
 }
 
 /// A network in effect.
@@ -771,6 +774,7 @@ impl Evidence {
             credentials: unknown(reason),
             mesh_config: unknown(reason),
             serial: unknown(reason),
+            hand_over: None,
         }
     }
 
@@ -800,6 +804,7 @@ impl Evidence {
             credentials: fields.list("credentials"),
             mesh_config: within_budget(fields.shown("meshConfig")),
             serial: fields.shown("serial"),
+            hand_over: fields.map.remove("handOver").and_then(|state| HandOverState::parse(&state.to_string())),
         }
     }
 
@@ -824,6 +829,9 @@ impl Evidence {
         put("credentials", self.credentials.wire());
         put("meshConfig", self.mesh_config.wire());
         put("serial", self.serial.wire());
+        if let Some(state) = &self.hand_over {
+            map.insert("handOver".to_owned(), serde_json::to_value(state).unwrap_or_default());
+        }
         map.insert("unknown".to_owned(), Value::Object(reasons));
         Value::Object(map)
     }

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod bundle;
 pub mod failure;
+pub mod hand_over;
 pub mod identity;
 pub mod metadata;
 pub mod names;

@@ -396,11 +396,11 @@ impl BedMesh {
         let wanted = names(&rendered);
         if without.is_empty() && !wanted.is_empty() {
             succeed(
-                self.kubectl(cluster).args(["apply", "--server-side", "--field-manager=isthmus", "-k"]).arg(&rendered),
+                self.kubectl(cluster).args(["apply", "--server-side", "--field-manager=checkout", "-k"]).arg(&rendered),
             );
         } else if !wanted.is_empty() {
             let mut apply = self.kubectl(cluster);
-            apply.args(["apply", "--server-side", "--field-manager=isthmus"]);
+            apply.args(["apply", "--server-side", "--field-manager=checkout"]);
             for name in wanted.iter().filter(|name| !without.iter().any(|left_out| name.contains(left_out))) {
                 apply.arg("--filename").arg(rendered.join(name));
             }

@@ -2,6 +2,7 @@
 
 use isthmus::types::explanation::Code;
 use isthmus::types::key::PrivateKey;
+use isthmus::wire::hand_over::{HandOverOrder, HandOverStage, HandOverState, ObjectWriter};
 use isthmus::wire::metadata::{Evidence, LiveRoute, Read, ReadState, Reported, RouteState, StandardMeshConfig};
 
 use super::Scenario;
@@ -134,6 +135,21 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             site.checkout.engine(&["apply"]).done();
             site.checkout.edit("specs/mesh.yaml", "spec:\n  multi", "spec:\n  istio: {config: helmValues}\n  multi");
             vec![site.checkout.engine(PLAN)]
+        },
+    },
+    Scenario {
+        name: "a joined cluster that is to be handed over to its agent",
+        codes: &[Code::HandOver],
+        run: |peers| {
+            let site = LinksCheckout::joined(peers, &["east", "west"]);
+            site.checkout.edit("specs/mesh.yaml", "spec:\n  multi", "spec:\n  reconciler: agent\n  multi");
+            let begins = site.checkout.engine(PLAN);
+            site.checkout.engine(&["apply"]).done();
+            let order = HandOverOrder::new(ObjectWriter::Agent, 4);
+            let state = HandOverState::to(&order, HandOverStage::Preparing);
+            let state = HandOverState { reason: Some("ConfigMap isthmus-mesh is not there".to_owned()), ..state };
+            site.evidence("east", |evidence| evidence.hand_over = Some(state));
+            vec![begins, site.checkout.engine(PLAN)]
         },
     },
     Scenario {

@@ -423,6 +423,7 @@ fn facts(roots: &str, written: Option<Timestamp>) -> ClusterFacts {
         revoked: SourceState::Absent,
         identity: map("identity.json", identity, None),
         peers: SourceState::Absent,
+        hand_over: SourceState::Absent,
         routes: SourceState::Absent,
         shared: SourceState::Absent,
         standard: BTreeMap::new(),

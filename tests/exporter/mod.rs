@@ -90,6 +90,7 @@ fn evidence() -> Evidence {
         routes: Reported::Seen(names.map(route).to_vec()),
         prepared: Reported::Seen(true),
         relay_token: Reported::Seen(false),
+        hand_over: None,
         credentials: Reported::Seen([NORTH, SOUTH, WEST].map(used).to_vec()),
         mesh_config: Reported::Seen(StandardMeshConfig {
             ca_certificates: false,

@@ -501,6 +501,7 @@ impl FleetCluster {
             routes: shown(unknown, 3, routes.collect()),
             prepared: shown(unknown, 4, true),
             // every other exporter is of a version that does not show it
+            hand_over: None,
             relay_token: match self.name.len() % 2 {
                 0 => shown(unknown, 4, true),
                 _ => Reported::Unknown("not published".to_owned()),

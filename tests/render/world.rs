@@ -142,6 +142,7 @@ pub(crate) fn locked(text: &str, n: u8) -> LockedCluster {
         approved: None,
         source: None,
         read_by: isthmus::model::read_by::ReadBy::default(),
+        hand_over: None,
         serial: 0,
     }
 }

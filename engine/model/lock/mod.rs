@@ -40,6 +40,8 @@ pub const OLDEST_LOCK_VERSION: u32 = 1;
 pub(crate) const MESH_NAME: &str = "metadata.name of the Mesh";
 /// The field of an edit of where the mesh configuration is written.
 pub(crate) const ISTIO_CONFIG: &str = "istio.config";
+/// The field of an edit of who acts in a cluster.
+pub(crate) const RECONCILER: &str = "reconciler";
 
 /// Everything that was learned and accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -114,6 +116,9 @@ pub struct LockedCluster {
     pub source: Option<MetadataSource>,
     /// Who read what it has of them.
     pub read_by: ReadBy,
+    /// Who is to act there, while the objects of its links are handed over: until they are, who acted before, and then until that is
+    /// seen.
+    pub hand_over: Option<Reconciler>,
     /// Rises with each run that changes what others use of it; its own tree carries it, so that an older entry is known. 0: none
     /// did since serials are written.
     pub serial: u64,
@@ -134,8 +139,14 @@ impl LockedCluster {
     /// that specs state are not the lock's.
     pub fn serves_like(&self, other: &Self) -> bool {
         let of_others = |entry: &Self| {
-            let mut entry =
-                Self { serial: 0, approved: None, source: None, standard_mesh_networks: None, ..entry.clone() };
+            let mut entry = Self {
+                serial: 0,
+                approved: None,
+                source: None,
+                standard_mesh_networks: None,
+                hand_over: None,
+                ..entry.clone()
+            };
             entry.read_by = ReadBy::default();
             entry.retiring_relay_cas.clear();
             (entry.public.istio, entry.public.serving_ca, entry.public.mesh_id) = (None, None, None);
@@ -424,7 +435,7 @@ impl JoinedSpec {
             }
         };
         compare(MESH_NAME, text(&self.mesh), text(&wanted.mesh));
-        compare("reconciler", text(&self.reconciler), text(&wanted.reconciler));
+        compare(RECONCILER, text(&self.reconciler), text(&wanted.reconciler));
         compare(ISTIO_CONFIG, text(&self.istio_config), text(&wanted.istio_config));
         if wanted.require_token && !self.require_token {
             compare("credentials.requireToken", text(&false), text(&true));
@@ -522,6 +533,7 @@ impl Lock {
             let after = self.clusters.get_mut(reader).and_then(|cluster| cluster.joined_with.as_mut());
             if let Some((before, after)) = before.zip(after) {
                 after.spec.istio_config = before.spec.istio_config;
+                after.spec.reconciler = before.spec.reconciler;
             }
             match old.links.get(reader) {
                 Some(links) => self.links.insert(reader.clone(), links.clone()),
@@ -784,6 +796,8 @@ struct WireCluster {
     metadata: Option<MetadataSource>,
     #[serde(default, skip_serializing_if = "ReadBy::is_own")]
     read_by: ReadBy,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hand_over: Option<Reconciler>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     retiring: Vec<WireRetiring>,
     #[serde(rename = "retiringRelayCA", default, skip_serializing_if = "Vec::is_empty")]
@@ -901,6 +915,7 @@ impl WireCluster {
             approved: cluster.approved,
             metadata: cluster.source.clone(),
             read_by: cluster.read_by.clone(),
+            hand_over: cluster.hand_over,
             retiring: cluster
                 .retiring
                 .iter()
@@ -951,6 +966,7 @@ impl WireCluster {
             approved: self.approved,
             source: self.metadata,
             read_by: self.read_by,
+            hand_over: self.hand_over,
             retiring,
             retiring_relay_cas: self.retiring_relay_cas,
             serial: self.serial.unwrap_or_default(),

@@ -132,6 +132,7 @@ impl TrustJudge<'_> {
             approved: None,
             source: Some(source),
             read_by: ReadBy::default(),
+            hand_over: same.and_then(|known| known.hand_over),
             serial: known.map(|known| known.serial).unwrap_or_default(),
         };
         match &observation.private {

@@ -8,6 +8,7 @@ mod domains;
 mod gate;
 pub(crate) mod gone;
 mod guard;
+mod hand_over;
 mod join;
 mod joined_with;
 mod leave;
@@ -29,7 +30,7 @@ pub use self::domains::notes as domain_notes;
 pub(crate) use self::guard::Closing;
 pub use self::links::{Advanced, Move};
 pub(crate) use self::reasons::standard_networks;
-pub use self::reasons::{AdvanceRefusal, DomainLack, LinkWait, StandardLack, Unproven, Withdrawn};
+pub use self::reasons::{AdvanceRefusal, DomainLack, HandOverLack, LinkWait, StandardLack, Unproven, Withdrawn};
 
 /// Moves every link at most one stage. `allow_delete` lifts the deletion guard; `now` counts how long a stage of leaving
 /// lasted that no evidence can show to be over.
@@ -89,6 +90,7 @@ pub fn advance<'a>(
     links.guard();
     links.number();
     joined_with::record(&mut links);
+    links.hand_over();
     links.move_mesh_config();
     links.advanced
 }

@@ -4,10 +4,10 @@
 
 use std::fmt;
 
-use crate::model::mesh::{EvidenceField, MeshConfigTarget};
+use crate::model::mesh::{EvidenceField, MeshConfigTarget, Reconciler};
 use crate::pipeline::accept::UnseenReason;
 use crate::types::explanation::{Code, Explanation};
-use crate::types::name::{ClusterName, TrustDomain};
+use crate::types::name::{ClusterName, ClusterUuid, TrustDomain};
 use crate::types::time::Timestamp;
 
 /// What a link waits for before it moves to its next stage.
@@ -138,6 +138,13 @@ pub enum LinkWait {
         /// When it has been for long enough.
         until: Timestamp,
     },
+    /// The other side of a hand-over, which is to have what links rest on.
+    HandOver {
+        cluster: ClusterName,
+        /// Who is to act.
+        to: Reconciler,
+        lack: HandOverLack,
+    },
     /// The other direction of the pair, which still reads.
     OtherDirection {
         /// Who reads in it.
@@ -252,6 +259,7 @@ impl LinkWait {
             Self::OtherDirection { .. } => Code::OtherDirectionStillThere,
             Self::PeerLeaves { .. } => Code::LinksStillLeaving,
             Self::PeerReads { .. } => Code::PeerReadsFirst,
+            Self::HandOver { .. } => Code::HandOver,
         }
     }
 
@@ -352,6 +360,7 @@ impl LinkWait {
             Self::PeerLeaves { peer } => explain(format!("`{peer}` to have taken its links with this cluster away"))
                 .hint(format!("to join again, see that `{peer}` declares this cluster")),
             Self::Quiet { reader, peer, until } => still_heard(reader, peer, *until),
+            Self::HandOver { cluster, to, lack } => explain(lack.what(cluster, *to)).hint(lack.hint(cluster, *to)),
             Self::OtherDirection { reader, peer } => explain(format!("`{reader}` to drop its link to `{peer}`"))
                 .hint(format!("step render-secret/{reader}/{peer} says what that waits for")),
         }
@@ -391,6 +400,63 @@ impl StandardLack {
             Self::RootCa { of } => format!("the root CA of `{of}` is not in effect from it"),
             Self::Network { of } => format!("the network of `{of}` is not in it"),
             Self::Alias { domain } => format!("the alias for trust domain `{domain}` is not in it"),
+        }
+    }
+}
+
+/// What a hand-over lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HandOverLack {
+    /// This run says what is wanted.
+    Begins,
+    /// Links of the cluster move, and its objects with them.
+    LinksMove,
+    /// Its spec says that it shows nothing, and so no one can see what the other side has.
+    NoEvidence,
+    /// Its evidence was not seen in this run.
+    Unseen { reason: UnseenReason },
+    /// Its agent cannot take the objects, or leave them, yet.
+    NotReady {
+        /// Why, in the agent's own text.
+        reason: Option<String>,
+    },
+    /// Its agent joined a peer that no spec here declares.
+    Undeclared { uuid: ClusterUuid },
+    /// Whoever acts now is not seen to write yet.
+    NotTaken,
+}
+
+impl HandOverLack {
+    /// Reads on after "waits for".
+    fn what(&self, cluster: &ClusterName, to: Reconciler) -> String {
+        let agent = if to == Reconciler::Agent { "to be able to take its objects" } else { "to leave its objects" };
+        match self {
+            Self::Begins => format!("the agent of `{cluster}` {agent}: this run tells it to"),
+            Self::LinksMove => format!("links of `{cluster}` to stay at their stage while its objects are handed over"),
+            Self::NoEvidence => format!("evidence of `{cluster}`, without which its objects are handed over to no one"),
+            Self::Unseen { reason } => format!("evidence of `{cluster}`: {}", reason.message_and_hint().0),
+            Self::NotReady { reason: None } => format!("the agent of `{cluster}` {agent}"),
+            Self::NotReady { reason: Some(reason) } => format!("the agent of `{cluster}` {agent}: {reason}"),
+            Self::Undeclared { uuid } => {
+                format!("a spec that declares the cluster {uuid}, which the agent of `{cluster}` joined")
+            }
+            Self::NotTaken if to == Reconciler::Agent => format!("the agent of `{cluster}` to write its objects"),
+            Self::NotTaken => format!("what was written for `{cluster}` to be synced into it"),
+        }
+    }
+
+    fn hint(&self, cluster: &ClusterName, to: Reconciler) -> String {
+        match self {
+            Self::Undeclared { .. } => {
+                format!("declare it here, or delete its IstioMulticluster in `{cluster}` before the hand-over")
+            }
+            Self::NoEvidence => {
+                format!("state no `evidence: none` for `{cluster}`, or leave, edit `reconciler`, and join again")
+            }
+            Self::Begins | Self::LinksMove | Self::Unseen { .. } | Self::NotReady { .. } | Self::NotTaken => format!(
+                "sync what this run writes for `{cluster}`, then run again; until `{}` has its objects they stay as they are",
+                to.as_str()
+            ),
         }
     }
 }

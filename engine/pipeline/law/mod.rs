@@ -196,13 +196,20 @@ impl FolderState<'_> {
         if is_live && !self.has_route(locked) {
             lacks.push(LiveNeed::Route);
         }
-        if is_live && self.gone.iter().any(|file| is_component(file)) {
+        if is_live && self.gone.iter().any(|file| is_component(file) && !self.has_instead(file)) {
             lacks.push(LiveNeed::Components);
         }
         if stage == Stage::Joined && self.gone.contains(&secret_file(peer)) {
             lacks.push(LiveNeed::Secret);
         }
         lacks
+    }
+
+    /// Whether the relay runs where the agent was: the cluster was handed over.
+    fn has_instead(&self, gone: &str) -> bool {
+        let relay =
+            ["deployment.apps-isthmus-relay.yaml", "service-isthmus-relay.yaml", "serviceaccount-isthmus-relay.yaml"];
+        gone.contains("-isthmus-agent") && relay.iter().all(|file| self.after.files.contains(*file))
     }
 
     /// Roots of the peer that are not trusted. One that is the reader's own needs no entry.

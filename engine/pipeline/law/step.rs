@@ -15,6 +15,7 @@ use crate::pipeline::observe::{Failure, Observation, Observed, PrivateReading};
 use crate::types::address::{Endpoint, Gateway};
 use crate::types::name::{ClusterId, ClusterName, ClusterUuid, Digest};
 use crate::types::time::Timestamp;
+use crate::wire::hand_over::{HandOverStage, ObjectWriter};
 use crate::wire::metadata::{Evidence, IstioFacts, Reported, RouteState};
 
 /// What a cluster showed in this run.
@@ -389,6 +390,9 @@ impl<'a> JudgedStep<'a> {
                     if self.may_change_token(name, after) {
                         before.spec.require_token = after.spec.require_token;
                     }
+                    if self.is_handed_over(name, &before, after) {
+                        before.spec.reconciler = after.spec.reconciler;
+                    }
                     before == *after
                 };
                 let joined = before.joined_with.as_ref().zip(after.joined_with.as_ref());
@@ -407,6 +411,30 @@ impl<'a> JudgedStep<'a> {
             Breach { link, kind: BreachKind::Changed(record, name.clone()) }
         };
         changed.into_iter().map(breach).collect()
+    }
+
+    /// Whether a cluster shows that its agent can take all objects of its links as they are, or has left them as they are: of the
+    /// links that were live when it was asked, and of no others.
+    fn is_handed_over(&self, name: &ClusterName, before: &JoinedWith, after: &JoinedWith) -> bool {
+        let evidence = self.mesh.clusters.get(name).and_then(|cluster| self.published(cluster)?.evidence);
+        let Some(state) = evidence.and_then(|evidence| evidence.hand_over.as_ref()) else { return false };
+        let links =
+            |lock: &Lock| lock.links_of(name).map(|(peer, link)| (peer.clone(), link.stage)).collect::<Vec<_>>();
+        let is_of_now =
+            Some(state.serial) == self.before.serials.get(name).copied() && links(self.before) == links(self.after);
+        let uuid = |peer: &ClusterName| self.before.clusters.get(peer).map(|entry| entry.public.cluster_uuid.clone());
+        let joined = self.before.links_of(name).filter(|(_, link)| link.stage == Stage::Joined);
+        let joined: BTreeSet<Option<ClusterUuid>> = joined.map(|(peer, _)| uuid(peer)).collect();
+        let leaves_all = || state.joined.iter().cloned().map(Some).collect::<BTreeSet<_>>() == joined;
+        match (before.spec.reconciler, after.spec.reconciler) {
+            (Reconciler::Rendered, Reconciler::Agent) => {
+                is_of_now && state.to == ObjectWriter::Agent && state.stage == HandOverStage::Ready
+            }
+            (Reconciler::Agent, Reconciler::Rendered) => {
+                is_of_now && state.to == ObjectWriter::Tree && state.stage == HandOverStage::Released && leaves_all()
+            }
+            _ => false,
+        }
     }
 
     /// Whether a cluster shows that each of its istiods has from its own configuration all that our ConfigMap gives.

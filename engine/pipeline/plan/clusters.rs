@@ -12,7 +12,7 @@ use crate::model::layout::{
     GATEWAY_FILE, KUSTOMIZATION, VALUES, VALUES_FILES, is_below, rendered_folder, values_file, values_mark,
 };
 use crate::model::lock::{Lock, LockedLink};
-use crate::model::mesh::{Mesh, Reconciler, State};
+use crate::model::mesh::{Cluster, Mesh, Reconciler, State};
 use crate::pipeline::accept::of_lock;
 use crate::pipeline::advance::domain_notes;
 use crate::pipeline::agreement::Agreement;
@@ -214,7 +214,8 @@ fn is_left_to_others<'f>(
     name: &ClusterName,
     mut files: impl Iterator<Item = &'f String>,
 ) -> bool {
-    let is_of_others = mesh.clusters.get(name).is_some_and(|cluster| cluster.reconciler != Reconciler::Rendered);
+    let deploys = |cluster: &Cluster| matches!(cluster.reconciler, Reconciler::Rendered | Reconciler::Agent);
+    let is_of_others = mesh.clusters.get(name).is_some_and(|cluster| !deploys(cluster));
     is_of_others && files.any(|file| is_component(file)) && lock.linked().any(|linked| linked == name)
 }
 

@@ -1,33 +1,79 @@
-//! Clusters in which the engine itself acts: what its agent is told of its own cluster, and the rights of peers, which are
-//! rendered once for all peers there may be, so that the agent needs no right over rights.
+//! Clusters in which the engine itself acts: what its agent is told of its own cluster.
 //!
 //! The agent reads the documents as a checkout's specs are read (`spec`), beside the IstioMulticluster objects of its cluster.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Map, Value, json};
 
-use crate::model::mesh::{Allow, Cluster, EvidenceRule, FirstContact, Pin};
+use crate::model::lock::{Lock, LockedCluster};
+use crate::model::mesh::{Allow, Cluster, EvidenceRule, FirstContact, Pin, Reconciler};
+use crate::model::read_by::ReadBy;
 use crate::pipeline::render::check::internal;
 use crate::pipeline::render::fragments::Fragment;
 use crate::pipeline::render::output::RenderedCluster;
-use crate::pipeline::render::peers::rights_of_users;
 use crate::pipeline::render::reader::ReaderView;
 use crate::spec::API_VERSION;
 use crate::types::diagnostic::Diagnostics;
+use crate::types::name::ClusterName;
 use crate::types::object::to_yaml;
 use crate::types::step::StepKind;
 use crate::wire::agent::{AGENT_MAP, SPECS_FILE};
-use crate::wire::peers::agent_users;
+use crate::wire::hand_over::{HandOverOrder, ORDER_FILE, ObjectWriter};
 use crate::wire::share::Share;
 
-/// The ConfigMap with the agent's specs, and what its peers may do.
+/// The ConfigMap with the agent's specs, and what it is told of a hand-over.
 pub(super) fn render(reader: &ReaderView<'_>, out: &mut RenderedCluster) -> Result<(), Diagnostics> {
     let step = reader.step(StepKind::RenderComponents);
     let documents = [mesh(reader), cluster(reader.cluster)];
     let texts: Result<Vec<String>, _> = documents.iter().map(to_yaml).collect();
     let text = Fragment::new(texts.map_err(internal)?.join("---\n"));
-    out.objects.push(reader.config_map(AGENT_MAP, vec![step], [(SPECS_FILE, vec![text])]));
-    rights_of_users(reader, &agent_users(), out);
+    let order = order(reader)?.map(|order| (ORDER_FILE, vec![Fragment::new(order)]));
+    let data = order.into_iter().chain([(SPECS_FILE, vec![text])]);
+    out.objects.push(reader.config_map(AGENT_MAP, vec![step], data));
     Ok(())
+}
+
+/// What the agent is told of a hand-over, as JSON; `None`: there is none.
+fn order(reader: &ReaderView<'_>) -> Result<Option<String>, Diagnostics> {
+    let Some(to) = reader.hand_over() else { return Ok(None) };
+    let writer = if to == Reconciler::Agent { ObjectWriter::Agent } else { ObjectWriter::Tree };
+    let serial = reader.serial.as_ref().map(|(serial, _)| *serial).unwrap_or_default();
+    let mut order = HandOverOrder::new(writer, serial);
+    if writer == ObjectWriter::Agent {
+        order.given = reader.is_to_give().is_none();
+        order.lock = lock_of(reader.lock, &reader.cluster.name).to_files().map_err(internal)?;
+    }
+    serde_json::to_string_pretty(&order).map(Some).map_err(internal)
+}
+
+/// The lock as far as it concerns a cluster and who it is linked with, as the agent of that cluster keeps it.
+fn lock_of(lock: &Lock, own: &ClusterName) -> Lock {
+    let peers: BTreeSet<&ClusterName> = lock.links_of(own).map(|(peer, _)| peer).collect();
+    let is_linked = |(name, _): &(&ClusterName, &LockedCluster)| *name == own || peers.contains(name);
+    let mut clusters: BTreeMap<ClusterName, LockedCluster> =
+        lock.clusters.iter().filter(is_linked).map(|(name, entry)| (name.clone(), entry.clone())).collect();
+    for entry in clusters.values_mut() {
+        // it reads them itself
+        entry.read_by = ReadBy::default();
+        entry.hand_over = None;
+    }
+    if let Some(entry) = clusters.get_mut(own) {
+        entry.hand_over = Some(Reconciler::Agent);
+        // to itself an agent is what renders
+        if let Some(joined) = &mut entry.joined_with {
+            joined.spec.reconciler = Reconciler::Rendered;
+        }
+    }
+    let mut links = BTreeMap::from([(own.clone(), lock.links.get(own).cloned().unwrap_or_default())]);
+    for peer in peers {
+        if let Some(link) = lock.link(peer, own) {
+            links.insert(peer.clone(), BTreeMap::from([(own.clone(), link.clone())]));
+        }
+    }
+    let serials = lock.serials.iter().filter(|(name, _)| *name == own);
+    let serials = serials.map(|(name, serial)| (name.clone(), *serial)).collect();
+    Lock { clusters, links, serials, ..Lock::default() }
 }
 
 /// The Mesh as the agent has it.

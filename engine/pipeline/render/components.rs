@@ -54,7 +54,7 @@ const MAX_KEPT: usize = 1024;
 type TemplateKey = (MeshName, String, String);
 
 /// Templates of components, and what they rendered so far.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ComponentTemplates {
     templates: Templates,
     rendered: Arc<Memo<TemplateKey, Arc<Templated>>>,
@@ -129,11 +129,12 @@ pub(super) fn render(
     let Some(image) = &components.image else {
         return findings.ok_or(Some(())).map(|_| ());
     };
-    let is_agent = reader.cluster.reconciler == Reconciler::Agent;
-    for (role, service) in if is_agent { AGENT_ROLES } else { ROLES } {
+    for (role, service, is_second) in roles(reader) {
         let mut context = values(reader, components, image, service);
         let more = if role == "agent" { &AGENT_FILES[..] } else { &[] };
-        for file in FILES.iter().chain(more).copied() {
+        // while both run, the Service leads to the pods of who acts
+        let files = FILES.iter().chain(more).copied().filter(|file| !(is_second && *file == "service.yaml"));
+        for file in files {
             if file == "deployment.yaml" {
                 context.insert("args".to_owned(), args(reader, components, role).into());
             } else {
@@ -198,6 +199,20 @@ fn exposed_values(reader: &ReaderView<'_>, components: &Components) -> Map<Strin
         ("proxy_service", service(PROXY).into()),
     ];
     values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// What runs in a cluster: roles, their Services, and whether another role stands behind that. Before a hand-over whoever is to act
+/// runs beside who acts.
+fn roles(reader: &ReaderView<'_>) -> Vec<(&'static str, &'static str, bool)> {
+    let of = |is_agent: bool| if is_agent { AGENT_ROLES } else { ROLES };
+    let acts = of(reader.cluster.reconciler == Reconciler::Agent);
+    let mut roles: Vec<_> = acts.into_iter().map(|(role, service)| (role, service, false)).collect();
+    if let Some(to) = reader.is_to_give() {
+        let others =
+            of(to == Reconciler::Agent).into_iter().filter(|(role, _)| acts.iter().all(|(acts, _)| acts != role));
+        roles.extend(others.map(|(role, service)| (role, service, true)));
+    }
+    roles
 }
 
 fn values(reader: &ReaderView<'_>, components: &Components, image: &str, service: &str) -> Map<String, Value> {

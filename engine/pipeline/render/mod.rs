@@ -139,6 +139,7 @@ impl<'a> RenderContext<'a> {
                 Reconciler::Agent => {
                     let components = components::render(&reader, self.templates, &mut out);
                     multicluster::render(&reader, &mut out);
+                    peers::rights(&reader, &mut out);
                     components.and_then(|()| agent::render(&reader, &mut out))
                 }
                 Reconciler::Deckhouse => {
@@ -205,6 +206,11 @@ impl<'a> RenderContext<'a> {
             target => mesh_config::render(reader, &self.entries, target, out)?,
         }
         peers::render_routes(reader, out)?;
+        // before the agent takes them, it is told of them
+        if !self.mesh.inside && reader.is_to_give() == Some(Reconciler::Agent) {
+            agent::render(reader, out)?;
+            multicluster::render(reader, out);
+        }
         secret::render(reader, &self.kubeconfigs, out)
     }
 }

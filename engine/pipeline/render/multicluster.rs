@@ -23,12 +23,13 @@ pub(super) fn render(reader: &ReaderView<'_>, out: &mut RenderedCluster) {
         return;
     }
     let declared = reader.links.iter().filter(|link| matches!(link.stage, Stage::Joining | Stage::Joined));
+    let acts_or_is_to = [Some(reader.cluster.reconciler), reader.is_to_give()];
+    let is_agent = acts_or_is_to.contains(&Some(Reconciler::Agent));
     for link in declared {
-        let (api_version, spec) = match reader.cluster.reconciler {
-            Reconciler::Agent => (API_VERSION, for_agent(reader, link)),
-            Reconciler::Rendered | Reconciler::Deckhouse | Reconciler::External => {
-                (DECKHOUSE_API_VERSION, for_deckhouse(reader, link))
-            }
+        let (api_version, spec) = if is_agent {
+            (API_VERSION, for_agent(reader, link))
+        } else {
+            (DECKHOUSE_API_VERSION, for_deckhouse(reader, link))
         };
         let draft = reader.cluster_object(api_version, KIND, link.name.as_str(), vec![step.clone()]);
         out.objects.push(draft.field("spec", Value::Object(spec)).done());

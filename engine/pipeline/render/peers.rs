@@ -22,7 +22,7 @@ use crate::wire::metadata::AuthnKey;
 use crate::wire::names::PROXY;
 use crate::wire::peers::{
     JOINED_LINKS, JOINED_WITH, LeavingPeer, PEERS, PEERS_FILE, PEERS_GROUP, PEERS_VERSION, PeerEntry, agent_user_of,
-    user_of,
+    agent_users, user_of,
 };
 use crate::wire::routes::{ROUTES, ROUTES_FILE, ROUTES_VERSION, Route, WantedMetadata};
 use crate::wire::share::Share;
@@ -129,14 +129,25 @@ pub(super) fn render(reader: &ReaderView<'_>, out: &mut RenderedCluster) -> Resu
     out.objects.push(reader.config_map(PEERS, vec![step], [(PEERS_FILE, Fragment::list(head, peers))]));
     // where an agent acts, they were rendered with it
     if !reader.links.is_empty() && !reader.mesh.inside {
-        let users: Vec<_> = reader.links.iter().map(|link| user_of(link.peer.known.uuid())).collect();
-        rights_of_users(reader, &users, out);
+        rights(reader, out);
     }
     Ok(())
 }
 
+/// What peers may do. Where an agent admits them, that is rendered once for all peers there may be, so that the agent needs no right over
+/// rights; while a cluster is handed over, both sides' users have it.
+pub(super) fn rights(reader: &ReaderView<'_>, out: &mut RenderedCluster) {
+    let is_agent = reader.cluster.reconciler == Reconciler::Agent;
+    let is_handed_over = reader.hand_over().is_some();
+    let mut users = if is_agent || is_handed_over { agent_users() } else { Vec::new() };
+    if !is_agent || is_handed_over {
+        users.extend(reader.links.iter().map(|link| user_of(link.peer.known.uuid())));
+    }
+    rights_of_users(reader, &users, out);
+}
+
 /// The api-proxy's account may become each peer's user, and those users may read what istiod asks a remote cluster for.
-pub(super) fn rights_of_users(reader: &ReaderView<'_>, users: &[String], out: &mut RenderedCluster) {
+fn rights_of_users(reader: &ReaderView<'_>, users: &[String], out: &mut RenderedCluster) {
     let rules = json!([
         { "apiGroups": [""], "resources": ["users"], "resourceNames": users, "verbs": ["impersonate"] },
         { "apiGroups": [""], "resources": ["groups"], "resourceNames": [PEERS_GROUP], "verbs": ["impersonate"] },

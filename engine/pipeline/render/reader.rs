@@ -4,13 +4,15 @@ use serde_json::Map;
 
 use crate::model::known::{KnownCluster, PeerEndpoint};
 use crate::model::lock::{Lock, Stage};
-use crate::model::mesh::{Cluster, EngineKey, Mesh, MeshConfigTarget};
+use crate::model::mesh::{Cluster, EngineKey, Mesh, MeshConfigTarget, Reconciler};
 use crate::pipeline::render::draft::{ObjectDraft, ownership, step_annotations};
 use crate::pipeline::render::fragments::{Fragment, FragmentedConfigMap};
 use crate::pipeline::render::memo::Memo;
 use crate::pipeline::render::rendered::RenderedObject;
 use crate::types::name::{ClusterId, ClusterName, MeshId, TrustDomain};
 use crate::types::step::{StepId, StepKind};
+use crate::wire::agent::AGENT_MAP;
+use crate::wire::hand_over::MARKS;
 use crate::wire::share::Share;
 
 /// Entries of `peers.json`, each made once for all clusters that share alike with its peer, and that it leaves or not.
@@ -104,9 +106,24 @@ impl<'c> ReaderView<'c> {
         awaits && !self.links.iter().any(|link| link.may_be_live)
     }
 
-    /// An object of ours in the namespace of the cluster's istiod.
+    /// Who is to act in the cluster, while its objects are handed over.
+    pub(super) fn hand_over(&self) -> Option<Reconciler> {
+        self.known.and_then(|known| known.locked.hand_over)
+    }
+
+    /// The same, as long as who acted before still does.
+    pub(super) fn is_to_give(&self) -> Option<Reconciler> {
+        self.hand_over().filter(|to| *to != self.cluster.reconciler)
+    }
+
+    /// An object of ours in the namespace of the cluster's istiod. What is handed over is marked: whoever takes it knows it by that, and no
+    /// tool that syncs deletes it when it is no longer in the checkout.
     pub(super) fn object(&self, api_version: &str, kind: &str, name: &str, steps: Vec<StepId>) -> ObjectDraft {
         let mut draft = self.cluster_object(api_version, kind, name, steps);
+        let is_given = self.cluster.reconciler == Reconciler::Rendered && self.is_to_give().is_some();
+        if is_given && name != AGENT_MAP {
+            draft.annotations.extend(MARKS.map(|(key, value)| (key.to_owned(), value.into())));
+        }
         let namespace = self.cluster.istio.namespace.as_str().into();
         draft.metadata.insert("namespace".to_owned(), namespace);
         draft

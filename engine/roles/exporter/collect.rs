@@ -16,7 +16,8 @@ use crate::istio::installed::ROOT_CA;
 use crate::istio::mesh_config::mesh_config;
 use crate::istio::objects::PodFacts;
 use crate::roles::exporter::documents::{
-    ClusterFacts, DEPLOYMENTS, ISTIODS, PEERS_MAP, ROOTS, ROUTES_MAP, SHARED, STANDARD, peers, relations, shared,
+    ClusterFacts, DEPLOYMENTS, HAND_OVER_MAP, ISTIODS, PEERS_MAP, ROOTS, ROUTES_MAP, SHARED, STANDARD, peers,
+    relations, shared,
 };
 use crate::roles::exporter::evidence;
 use crate::roles::exporter::evidence::shown;
@@ -25,6 +26,7 @@ use crate::roles::exporter::istiod::{IstiodClient, IstiodPages, metrics, pages, 
 use crate::roles::exporter::reasons::{AskError, DocumentError, EvidenceError};
 use crate::types::address::Endpoint;
 use crate::types::name::Digest;
+use crate::wire::hand_over::{HandOverState, STATE_FILE};
 use crate::wire::metadata::{CredentialUse, Evidence, LiveNetwork, LiveRoute, Read, Reported};
 use crate::wire::names::{LAST_USED, ROUTE_UP};
 use crate::wire::seen::PeerSeen;
@@ -58,6 +60,7 @@ pub(super) struct BegunCollection {
 pub(super) struct SourceTimes {
     pub(super) roots: Option<Instant>,
     pub(super) peers: Option<Instant>,
+    pub(super) hand_over: Option<Instant>,
     pub(super) routes: Option<Instant>,
     pub(super) shared: Option<Instant>,
     /// The oldest one of all revisions.
@@ -97,6 +100,7 @@ impl BegunCollection {
             credentials: asked("the api-proxy").and(&[(PROXIES, times.proxies)]),
             mesh_config: here.and(&standard),
             serial: here.and(&[(PEERS_MAP, times.peers)]),
+            hand_over: here.and(&[(HAND_OVER_MAP, times.hand_over)]),
             relations: here.and(&standard).and(&[shared, (ROUTES_MAP, times.routes), (PEERS_MAP, times.peers)]),
         }
     }
@@ -150,8 +154,19 @@ pub(super) async fn collect_evidence(
     let relay_token = evidence::relay_token(deployments.clone(), pods.clone());
     let prepared = evidence::prepared(deployments, pods, shared(facts), begun.lacking.clone());
     let (mesh_config, serial) = (shown(mesh_config), shown(serial));
-    let evidence =
-        Evidence { trusts, networks, reads, routes, prepared, relay_token, credentials, mesh_config, serial };
+    let hand_over = facts.hand_over.present().and_then(|map| HandOverState::parse(map.data.get(STATE_FILE)?));
+    let evidence = Evidence {
+        trusts,
+        networks,
+        reads,
+        routes,
+        prepared,
+        relay_token,
+        credentials,
+        mesh_config,
+        serial,
+        hand_over,
+    };
     let confirmed = begun.field_times(at);
     CollectedEvidence { evidence, relations: relations(facts), peers_seen, confirmed, max_age }
 }

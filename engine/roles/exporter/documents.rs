@@ -28,6 +28,7 @@ use crate::wire::routes::{ROUTES, ROUTES_FILE, RoutesFile};
 // Sources as reasons name them.
 pub(super) const ROOTS: &str = "ConfigMap istio-ca-root-cert";
 pub(super) const PEERS_MAP: &str = "ConfigMap isthmus-peers";
+pub(super) const HAND_OVER_MAP: &str = "ConfigMap isthmus-hand-over";
 pub(super) const ROUTES_MAP: &str = "ConfigMap isthmus-routes";
 pub(super) const SHARED: &str = "ConfigMap isthmus-mesh";
 pub(super) const STANDARD: &str = "Istio's mesh configuration";
@@ -45,6 +46,8 @@ pub struct ClusterFacts {
     pub identity: SourceState<Arc<DatedConfigMap>>,
     /// `isthmus-peers`.
     pub peers: SourceState<Arc<DatedConfigMap>>,
+    /// `isthmus-hand-over`.
+    pub hand_over: SourceState<Arc<DatedConfigMap>>,
     /// `isthmus-routes`.
     pub routes: SourceState<Arc<DatedConfigMap>>,
     /// `isthmus-mesh`.

@@ -78,6 +78,7 @@ pub struct FieldTimes {
     pub credentials: Confirmed,
     pub mesh_config: Confirmed,
     pub serial: Confirmed,
+    pub hand_over: Confirmed,
     pub relations: Confirmed,
 }
 
@@ -94,6 +95,7 @@ impl FieldTimes {
             credentials: confirmed,
             mesh_config: confirmed,
             serial: confirmed,
+            hand_over: confirmed,
             relations: confirmed,
         }
     }
@@ -125,6 +127,7 @@ impl CollectedEvidence {
             credentials: aged(&seen.credentials, self.judge(times.credentials, now)),
             mesh_config: aged(&seen.mesh_config, self.judge(times.mesh_config, now)),
             serial: aged(&seen.serial, self.judge(times.serial, now)),
+            hand_over: seen.hand_over.clone().filter(|_| self.judge(times.hand_over, now).is_ok()),
         }
     }
 

@@ -201,6 +201,7 @@ async fn publish(
             revoked: sources.revoked.one(),
             identity: sources.identity.one(),
             peers: sources.peers.one(),
+            hand_over: sources.hand_over.one(),
             routes: sources.routes.one(),
             shared: sources.shared.one(),
             standard: sources.standard.iter().map(|(name, watched)| (name.clone(), watched.one())).collect(),

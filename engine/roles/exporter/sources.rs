@@ -18,6 +18,7 @@ use crate::istio::objects::{
 use crate::roles::exporter::collect::SourceTimes;
 use crate::roles::exporter::options::ExporterOptions;
 use crate::roles::role::Role;
+use crate::wire::hand_over::STATE_MAP;
 use crate::wire::identity::IDENTITY;
 use crate::wire::names::{PROXY, RELAY, UUID_NAMESPACE};
 use crate::wire::peers::PEERS;
@@ -28,6 +29,8 @@ pub(super) struct Sources {
     pub(super) revoked: Watched<<WireDatedConfigMap as Watchable>::Kept>,
     pub(super) identity: Watched<<WireDatedConfigMap as Watchable>::Kept>,
     pub(super) peers: Watched<<WireDatedConfigMap as Watchable>::Kept>,
+    /// What the agent says of a hand-over, where there is one.
+    pub(super) hand_over: Watched<<WireDatedConfigMap as Watchable>::Kept>,
     pub(super) routes: Watched<<WireDatedConfigMap as Watchable>::Kept>,
     pub(super) shared: Watched<<WireMeshMap as Watchable>::Kept>,
     pub(super) standard: BTreeMap<String, Watched<<WireMeshMap as Watchable>::Kept>>,
@@ -69,6 +72,7 @@ impl Sources {
             revoked: map(REVOKED.0),
             identity: map(IDENTITY),
             peers: map(PEERS),
+            hand_over: map(STATE_MAP),
             routes: map(ROUTES),
             shared: watch_place::<WireMeshMap>(
                 &client,
@@ -152,6 +156,7 @@ impl Sources {
         SourceTimes {
             roots: self.roots.confirmed(),
             peers: self.peers.confirmed(),
+            hand_over: self.hand_over.confirmed(),
             routes: self.routes.confirmed(),
             shared: self.shared.confirmed(),
             standard: self.standard.values().filter_map(Watched::confirmed).min(),

@@ -4,6 +4,7 @@
 
 use crate::model::layout::POLICY;
 use crate::model::link::Link;
+use crate::model::mesh::Reconciler;
 use crate::pipeline::plan::action::Action;
 use crate::pipeline::plan::diff::{FieldChange, ValueChange, diff_files};
 use crate::pipeline::plan::reasons::CompareRefusal;
@@ -113,6 +114,13 @@ pub enum SecurityChange {
     },
     /// Links open or close.
     Links(LinkChange),
+    /// The objects of a cluster's links go to who is to act there.
+    HandOver {
+        cluster: ClusterName,
+        to: Reconciler,
+        /// This run leaves them to it; else it begins to.
+        is_given: bool,
+    },
     /// Clusters share other namespaces with peers.
     Share(ShareChange),
     /// A stated address that its cluster does not publish.
@@ -175,7 +183,7 @@ impl SecurityChange {
             Self::BaseNotCompared { .. } => 3,
             Self::NewCluster { .. } => 4,
             Self::SecretByHand { .. } => 5,
-            Self::Links(_) => 6,
+            Self::Links(_) | Self::HandOver { .. } => 6,
             Self::Cut { .. } | Self::Share(_) => 7,
             Self::Policy { .. } => 8,
             Self::Spec { clusters, field, .. } => {
@@ -198,6 +206,7 @@ impl SecurityChange {
             Self::NewCluster { cluster, .. } => format!("new cluster `{cluster}`"),
             Self::Links(change) => change.subject(),
             Self::Share(change) => change.subject(),
+            Self::HandOver { cluster, .. } => format!("hand-over of cluster `{cluster}`"),
             Self::Cut { cluster, .. } => format!("addresses of cluster `{cluster}`"),
             Self::Spec { clusters, field, .. } => match clusters.as_slice() {
                 [] => format!("{} of the Mesh", field.as_str()),
@@ -215,9 +224,10 @@ impl SecurityChange {
     /// The clusters that it is about.
     pub fn clusters(&self) -> &[ClusterName] {
         match self {
-            Self::NewCluster { cluster, .. } | Self::Cut { cluster, .. } | Self::Document { cluster, .. } => {
-                std::slice::from_ref(cluster)
-            }
+            Self::NewCluster { cluster, .. }
+            | Self::HandOver { cluster, .. }
+            | Self::Cut { cluster, .. }
+            | Self::Document { cluster, .. } => std::slice::from_ref(cluster),
             Self::SecretByHand { reader, .. } => std::slice::from_ref(reader),
             Self::Share(change) => &change.clusters,
             Self::Spec { clusters, .. } | Self::Override { clusters, .. } => clusters,
@@ -241,6 +251,7 @@ impl SecurityChange {
             | Self::Document { path, .. } => Some(path.clone()),
             Self::Policy { .. } => Some(POLICY.to_owned()),
             Self::NewCluster { .. }
+            | Self::HandOver { .. }
             | Self::Links(_)
             | Self::Share(_)
             | Self::Cut { .. }
@@ -259,6 +270,7 @@ impl SecurityChange {
             | Self::TreeEdit { .. }
             | Self::NewCluster { .. }
             | Self::SecretByHand { .. }
+            | Self::HandOver { .. }
             | Self::Cut { .. }
             | Self::Spec { .. }
             | Self::Override { .. }
@@ -283,7 +295,7 @@ impl SecurityChange {
             Self::Spec { before, after, .. }
             | Self::Override { before, after, .. }
             | Self::Policy { before, after, .. } => by_values(before, after),
-            Self::Cut { .. } | Self::BaseNotCompared { .. } => Action::Update,
+            Self::HandOver { .. } | Self::Cut { .. } | Self::BaseNotCompared { .. } => Action::Update,
         }
     }
 
@@ -310,6 +322,7 @@ impl SecurityChange {
             Self::File(_)
             | Self::SecretByHand { .. }
             | Self::Links(_)
+            | Self::HandOver { .. }
             | Self::Cut { .. }
             | Self::BaseNotCompared { .. } => Vec::new(),
         }
@@ -325,6 +338,7 @@ impl SecurityChange {
             Self::SecretByHand { .. } => Code::SecretByHand,
             Self::Links(change) => change.effect.code(),
             Self::Share(change) => change.code(),
+            Self::HandOver { .. } => Code::HandOver,
             Self::Cut { .. } => Code::LinksCut,
             Self::Spec { .. } => Code::SpecEdited,
             Self::Override { .. } => Code::OverrideEdited,
@@ -389,6 +403,7 @@ impl SecurityChange {
             )),
             Self::Links(change) => new(change.message()),
             Self::Share(change) => change.explanation(),
+            Self::HandOver { cluster, to, is_given } => new(handed_over(cluster, *to, *is_given)),
             Self::Cut { cluster, stated, readers } => new(format!(
                 "`{cluster}` does not publish the {} that its spec states: where nothing answers there, its links from {} are cut",
                 stated.join(" and the "),
@@ -412,6 +427,24 @@ impl SecurityChange {
             ))
             .hint("read the diff of these folders"),
         }
+    }
+}
+
+/// What a hand-over means.
+fn handed_over(cluster: &ClusterName, to: Reconciler, is_given: bool) -> String {
+    match (to, is_given) {
+        (Reconciler::Agent, true) => format!(
+            "from now on the agent of `{cluster}` writes what its links use: those objects leave `rendered/{cluster}/` and stay in the \
+             cluster, since they are marked not to be pruned, and the agent takes them as they are"
+        ),
+        (_, true) => format!(
+            "from now on `rendered/{cluster}/` has what the links of `{cluster}` use: its agent left these objects as they are, and goes"
+        ),
+        (_, false) => format!(
+            "the links of `{cluster}` stay joined while what they use is handed over to who acts as `{}`; it is given once its agent \
+             shows that nothing would go",
+            to.as_str()
+        ),
     }
 }
 

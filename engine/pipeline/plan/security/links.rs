@@ -211,3 +211,16 @@ pub(super) fn cuts(mesh: &Mesh, before: &Lock, after: &Lock) -> Vec<SecurityItem
     };
     before.clusters.iter().filter_map(of_cluster).collect()
 }
+
+/// Clusters whose objects this run leaves to who is to act there, or begins to.
+pub(super) fn handed_over(before: &Lock, after: &Lock) -> Vec<SecurityItem> {
+    let acts = |entry: &LockedCluster| entry.joined_with.as_ref().map(|joined| joined.spec.reconciler);
+    let item = |(name, entry): (&ClusterName, &LockedCluster)| {
+        let (to, old) = (entry.hand_over?, before.clusters.get(name)?);
+        let is_given = acts(old) != acts(entry);
+        let cluster = name.clone();
+        (is_given || old.hand_over.is_none())
+            .then(|| SecurityItem::listed(SecurityChange::HandOver { cluster, to, is_given }))
+    };
+    after.clusters.iter().filter_map(item).collect()
+}

@@ -89,7 +89,7 @@ fn of_cluster(cluster: &Cluster) -> Values {
     let Cluster {
         name: _,
         at: _,
-        reconciler,
+        reconciler: _,
         state: own_state,
         components,
         endpoint,
@@ -118,7 +118,7 @@ fn of_cluster(cluster: &Cluster) -> Values {
         distrust,
         stated: _,
     } = cluster;
-    let Stated { cluster_domain, istio_namespace, istio_config, flat_network } = cluster.stated();
+    let Stated { reconciler, cluster_domain, istio_namespace, istio_config, flat_network } = cluster.stated();
     let standard = standard_mesh_networks.as_ref().map(|networks| {
         if networks.is_empty() { "none".to_owned() } else { Value::Object(networks.clone()).to_string() }
     });
@@ -130,7 +130,7 @@ fn of_cluster(cluster: &Cluster) -> Values {
         EvidenceRule::Attested(fields) => format!("attested: {}", join(fields).unwrap_or_default()),
     };
     let mut stated = vec![
-        (SpecField::Reconciler, Some(spelt(reconciler))),
+        (SpecField::Reconciler, Some(spelt(&reconciler))),
         (SpecField::State, Some(state(*own_state).to_owned())),
         (SpecField::Enabled, Some(components.is_some().to_string())),
         (SpecField::Endpoint, Some(endpoint.to_string())),

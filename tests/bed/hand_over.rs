@@ -1,0 +1,184 @@
+//! A cluster goes from its checkout to an agent and back, under load: no request is lost, and no remote secret is ever gone.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::mesh::{BedCluster, BedMesh, MOST_RUNS};
+use super::{one_at_a_time, succeed};
+
+/// What whoever acts writes for the links of a cluster of two.
+const OF_LINKS: [(&str, &str); 5] = [
+    ("configmap", "isthmus-mesh"),
+    ("configmap", "isthmus-peers"),
+    ("configmap", "isthmus-routes"),
+    ("gateways.networking.istio.io", "isthmus-cross-network"),
+    ("secret", "istio-remote-secret-west"),
+];
+
+impl BedMesh {
+    /// Brings a rendered folder into its cluster as a tool that prunes, and that heeds which objects are not to be.
+    fn sync_marked(&self, cluster: BedCluster) {
+        let rendered = self.checkout().join("rendered").join(cluster.name);
+        let synced = self.dir.path().join("synced").join(cluster.name);
+        fs::create_dir_all(&synced).unwrap();
+        // a kind and its objects come with one sync, and the objects are taken once the kind is known
+        self.until("all objects to be taken", || {
+            let mut apply = self.kubectl(cluster);
+            apply
+                .args(["apply", "--server-side", "--force-conflicts", "--field-manager=checkout", "-k"])
+                .arg(&rendered);
+            let output = apply.output().unwrap();
+            if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+        });
+        let (wanted, before) = (names(&rendered), names(&synced));
+        for gone in before.iter().filter(|name| !wanted.contains(name)) {
+            let file = synced.join(gone);
+            let mut get = self.kubectl(cluster);
+            get.args(["get", "--ignore-not-found", "--output=json", "--filename"]).arg(&file);
+            // objects of a kind that went before them
+            let live = String::from_utf8(get.output().unwrap().stdout).unwrap();
+            let live: Value = serde_json::from_str(&live).unwrap_or_default();
+            if live["metadata"]["annotations"]["argocd.argoproj.io/sync-options"] != "Prune=false" && !live.is_null() {
+                succeed(self.kubectl(cluster).args(["delete", "--ignore-not-found", "--filename"]).arg(&file));
+            }
+            fs::remove_file(file).unwrap();
+        }
+        for name in wanted {
+            fs::copy(rendered.join(&name), synced.join(&name)).unwrap();
+        }
+    }
+
+    /// Runs and syncs until the lock says that no hand-over is under way.
+    fn hand_over(&self, cluster: BedCluster, mut between: impl FnMut(&str)) {
+        for run in 1..=4 * MOST_RUNS {
+            let output = self.reconcile();
+            for one in self.clusters() {
+                self.sync_marked(one);
+            }
+            between(&output);
+            let entry = self.checkout().join(format!("lock/clusters/{}.yaml", cluster.name));
+            if run > 1 && !fs::read_to_string(entry).unwrap().contains("handOver") {
+                eprintln!("bed: {} is handed over after {run} runs", cluster.name);
+                return;
+            }
+            thread::sleep(Duration::from_secs(2));
+        }
+        panic!("{} is not handed over: {}", cluster.name, self.engine(&["plan"]).1);
+    }
+
+    fn owners(&self, cluster: BedCluster) -> Vec<String> {
+        let owner = |(kind, name): (&str, &str)| {
+            let object = self.object(cluster, kind, name);
+            object["metadata"]["labels"]["isthmus.dev/owner"].as_str().unwrap_or_default().to_owned()
+        };
+        let mut owners: Vec<String> = OF_LINKS.into_iter().map(owner).collect();
+        owners.dedup();
+        owners
+    }
+
+    fn has_pod(&self, cluster: BedCluster, role: &str) -> bool {
+        let name = format!("deployment.apps-isthmus-{role}.yaml");
+        self.checkout().join("rendered").join(cluster.name).join(name).exists()
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    entries.filter(|name| name != "kustomization.yaml").collect()
+}
+
+#[test]
+fn a_cluster_goes_to_its_agent_and_back_under_load() {
+    let _guard = one_at_a_time();
+    let of = [("east", "orders", "cluster.local"), ("west", "cart", "cluster.local")];
+    let Some(mesh) = BedMesh::start(&of, &[]) else { return };
+    let east = mesh.cluster("east");
+    mesh.components();
+    mesh.join();
+    let secret = || mesh.object(east, "secret", "istio-remote-secret-west");
+    let uids = || OF_LINKS.map(|(kind, name)| mesh.object(east, kind, name)["metadata"]["uid"].clone());
+    let (data, before) = (secret()["data"].clone(), uids());
+    let watched = AtomicBool::new(true);
+    thread::scope(|scope| {
+        // istiod never sees the secret go, and its content stays
+        let watching = scope.spawn(|| {
+            while watched.load(Ordering::Relaxed) {
+                assert_eq!(secret()["data"], data);
+                thread::sleep(Duration::from_millis(200));
+            }
+        });
+        mesh.loses_nothing_while("east is handed over from its checkout to an agent", || {
+            mesh.says("east", "  reconciler: agent\n");
+            mesh.write_specs();
+            let (mut runs, mut is_alone) = (false, false);
+            mesh.hand_over(east, |output| {
+                if !runs {
+                    assert!(output.contains("the agent of `east` to be able to take its objects"), "{output}");
+                    assert!(mesh.has_pod(east, "relay") && mesh.has_pod(east, "agent"));
+                    mesh.run_replica(east, "agent", 41, "agent-1");
+                    mesh.ready(east, 41);
+                    runs = true;
+                }
+                // its Service leads to the pods of who acts
+                if !mesh.has_pod(east, "relay") && !is_alone {
+                    mesh.stop("relay", east);
+                    succeed(mesh.kubectl(east).args(["delete", "pod", "isthmus-relay-0", "--namespace=istio-system"]));
+                    mesh.run(east, "agent", 40);
+                    mesh.ready(east, 40);
+                    is_alone = true;
+                }
+            });
+            assert!(is_alone);
+            mesh.until("the agent to write the objects", || {
+                let owners = mesh.owners(east);
+                if owners == ["agent"] { Ok(()) } else { Err(format!("{owners:?}")) }
+            });
+        });
+        assert_eq!(uids(), before, "an object was made anew");
+        mesh.until("the agent to drop the marks", || {
+            let marks = secret()["metadata"]["annotations"]["isthmus.dev/hand-over"].clone();
+            if marks.is_null() { Ok(()) } else { Err(marks.to_string()) }
+        });
+        let object = mesh.object(east, "istiomulticlusters.isthmus.dev", "west");
+        eprintln!("bed: west as its agent shows it: {:#}", object["status"]["conditions"]);
+        let output = mesh.reconcile();
+        assert!(output.contains("No changes"), "{output}");
+
+        mesh.loses_nothing_while("east is handed over from its agent to its checkout", || {
+            mesh.says("east", "");
+            mesh.write_specs();
+            let (mut runs, mut is_alone) = (false, false);
+            mesh.hand_over(east, |output| {
+                if !runs {
+                    assert!(output.contains("the agent of `east` to leave its objects"), "{output}");
+                    mesh.run_replica(east, "relay", 42, "relay-1");
+                    mesh.ready(east, 42);
+                    runs = true;
+                }
+                if !mesh.has_pod(east, "agent") && !is_alone {
+                    for (process, pod) in [("agent", "isthmus-agent-0"), ("agent-1", "isthmus-agent-1")] {
+                        mesh.stop(process, east);
+                        succeed(mesh.kubectl(east).args(["delete", "pod", pod, "--namespace=istio-system"]));
+                    }
+                    mesh.run(east, "relay", 40);
+                    mesh.ready(east, 40);
+                    is_alone = true;
+                }
+            });
+            assert!(is_alone);
+        });
+        assert_eq!((mesh.owners(east), uids()), (vec!["tree".to_owned()], before));
+        watched.store(false, Ordering::Relaxed);
+        watching.join().unwrap();
+    });
+    mesh.settle();
+    mesh.synced(true);
+    for (reader, peer) in mesh.links() {
+        mesh.answers(reader, peer);
+    }
+}
