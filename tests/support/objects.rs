@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -233,7 +233,10 @@ impl ObjectServerState {
                     self.wrote(&path, by);
                     whole(StatusCode::CREATED, &self.store(&path, sent))
                 }
-                Method::GET if query.contains("watch=true") => self.watch(path, wanted),
+                Method::GET if query.contains("watch=true") => {
+                    let seconds = query.split('&').find_map(|pair| pair.strip_prefix("timeoutSeconds=")?.parse().ok());
+                    self.watch(path, wanted, seconds.map(Duration::from_secs))
+                }
                 _ => self.list(&path, wanted.as_deref()),
             };
         }
@@ -346,13 +349,20 @@ impl ObjectServerState {
         )
     }
 
-    fn watch(&self, path: String, wanted: Option<String>) -> Reply {
+    /// Events until the time is over that a watch may last.
+    fn watch(&self, path: String, wanted: Option<String>, lasts: Option<Duration>) -> Reply {
         let changes = self.changes.subscribe();
+        let until = lasts.map(|lasts| tokio::time::Instant::now() + lasts);
         let events = stream::unfold(changes, move |mut changes| {
             let (path, wanted) = (path.clone(), wanted.clone());
             async move {
                 loop {
-                    let (list, event) = changes.recv().await.ok()?;
+                    let event = changes.recv();
+                    let event = match until {
+                        Some(until) => tokio::time::timeout_at(until, event).await.ok()?,
+                        None => event.await,
+                    };
+                    let (list, event) = event.ok()?;
                     let name = event["object"]["metadata"]["name"].as_str().unwrap_or_default();
                     if list == path && wanted.as_deref().is_none_or(|wanted| wanted == name) {
                         return Some((Ok(Frame::data(Bytes::from(format!("{event}\n")))), changes));
