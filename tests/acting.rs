@@ -146,6 +146,9 @@ impl Acting {
             if is_private(head) { json_answer(shown.private.to_json()) } else { json_answer(shown.public.to_json()) }
         };
         let peer = self.runtime.block_on(Peer::start(&serving(&self.ca), script));
+        // something takes connections there
+        let gateway = isthmus::types::address::Gateway::new("127.0.0.1", u64::from(peer.address.port())).unwrap();
+        state.lock().unwrap().private.ingress_gateways = vec![gateway];
         let endpoint = format!("https://{}/metadata", peer.address);
         let spec = json!({
             "metadataEndpoint": endpoint, "metadata": { "ca": self.ca.pem }, "allow": { "addresses": ["127.0.0.0/8"] },
@@ -446,4 +449,16 @@ fn another_root_of_the_own_cluster_waits_for_its_digest() {
     acting.apiserver.edit(MAPS, "isthmus-agent", |map| map["metadata"]["annotations"][ACCEPT] = digest.into());
     acting.condition("west", "Reconciled", "True");
     assert_ne!(acting.written()["isthmus-lock"], before["isthmus-lock"]);
+}
+
+/// A gateway that takes no connection is shown after it was tried several times, and a new replica goes by what the former one saw.
+#[test]
+fn gateways_are_tried() {
+    let (acting, replica) = Acting::joined(&["west"]);
+    assert_eq!(acting.condition("west", "DataplaneConnectionReady", "True"), "GatewaysReached");
+    drop(replica);
+    let writes = acting.status_writes("west");
+    let _next = acting.start("two");
+    acting.runs();
+    assert_eq!(acting.status_writes("west"), writes, "{:#}", acting.status("west"));
 }

@@ -8,6 +8,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 #![allow(clippy::disallowed_methods, reason = "a role reads the clock and the names of its process")]
 
+mod gateways;
 mod hand_over;
 mod lease;
 mod object;

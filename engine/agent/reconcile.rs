@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
+use crate::agent::gateways::{GatewayTarget, GatewayWatch};
 use crate::agent::hand_over::{NotHandedOver, left_behind, noted, stays, written};
 use crate::agent::lease::{Leadership, strive};
 use crate::agent::object::{WireMulticluster, name_of_file, scope};
@@ -24,6 +25,7 @@ use crate::cluster::objects::{ApplyError, ObjectClient};
 use crate::cluster::unread::ReadError;
 use crate::cluster::watched::{each, watch_config_map, watch_place};
 use crate::model::keyring::Keyring;
+use crate::model::known::KnownCluster;
 use crate::model::lock::{Lock, LockedCluster, Stage};
 use crate::model::mesh::{Cluster, EngineKey, Mesh, Reconciler};
 use crate::model::trust::{Approval, Approvals};
@@ -194,7 +196,10 @@ pub(super) async fn run(role: Role, key: OwnKey) {
         waits: Vec::new(),
         problem: None,
         answered: None,
+        gateways: GatewayWatch::default(),
     };
+    let probing = agent.gateways.clone().keep_probing(agent.fetcher.clone(), changed.clone(), role.stopping.clone());
+    drop(tokio::spawn(probing));
     let mut pause = PAUSE.0;
     loop {
         agent.counts.acts.set(i64::from(leadership.is_held()));
@@ -238,6 +243,8 @@ struct Agent {
     problem: Option<String>,
     /// What the checkout was answered last.
     answered: Option<HandOverState>,
+    /// Gateways of joined peers.
+    gateways: GatewayWatch,
 }
 
 impl Agent {
@@ -437,9 +444,16 @@ impl Agent {
         let mut lock = self.store.lock().await?;
         lock.files = noted(&lock.files, &own_name(&own)?, own.order.as_ref().is_some_and(|order| order.given))?;
         let done = self.walk(own, objects, lock, RunMode::Acts).await?;
-        let links = done.run.decided.advanced.lock.links_of(&done.own);
-        let joined = links.filter(|(_, link)| link.stage == Stage::Joined).count();
-        self.counts.joined.set(i64::try_from(joined).unwrap_or(i64::MAX));
+        let (mesh, lock) = (&done.program.mesh, &done.run.decided.advanced.lock);
+        let joined = lock.links_of(&done.own).filter(|(_, link)| link.stage == Stage::Joined);
+        let joined: Vec<&ClusterName> = joined.map(|(peer, _)| peer).collect();
+        self.counts.joined.set(i64::try_from(joined.len()).unwrap_or(i64::MAX));
+        let target = |peer: &&ClusterName| {
+            let known = KnownCluster::of(mesh, lock, peer)?;
+            let (gateways, allow) = (known.endpoint()?.gateways, known.cluster.allow.addresses.clone());
+            Some(((*peer).clone(), GatewayTarget { gateways, allow }))
+        };
+        self.gateways.watch(joined.iter().filter_map(target).collect());
         Ok(done)
     }
 
@@ -505,7 +519,7 @@ impl Agent {
             if !self.leadership.is_held() {
                 return;
             }
-            let (conditions, known) = shown(object, outcome);
+            let (conditions, known) = shown(object, outcome, &self.gateways);
             let generation = object.metadata.generation;
             let Some(after) = status::status(&object.status, generation, &conditions, known, now()) else { continue };
             let change = status::patch(&object.status, &after);
@@ -564,6 +578,7 @@ fn event(object: &WireMulticluster, condition: &PeerCondition) -> Value {
 fn shown<'a>(
     object: &WireMulticluster,
     outcome: &'a Result<Reconciled, AgentError>,
+    gateways: &'a GatewayWatch,
 ) -> (Vec<PeerCondition>, Option<PeerRun<'a>>) {
     let problem = |reason, message: String| NotReconciled { reason, message };
     let keep = |problem: &NotReconciled| {
@@ -581,8 +596,16 @@ fn shown<'a>(
             }
             let declared = object.name().and_then(|name| done.program.mesh.clusters.get_key_value(&name));
             let Some((peer, _)) = declared else { return keep(&problem("NotReconciled", String::new())) };
-            let known = PeerRun { program: &done.program, run: &done.run, own: &done.own, peer };
-            (known.conditions(), Some(known))
+            let known = PeerRun { program: &done.program, run: &done.run, own: &done.own, peer, gateways };
+            let mut conditions = known.conditions();
+            // a new replica has not looked yet, and what the one before saw stays shown
+            for condition in conditions.iter_mut().filter(|one| one.reason == status::NOT_PROBED) {
+                let before = status::find(&object.status, condition.kind).and_then(kept_condition);
+                if let Some(before) = before.filter(|before| before.holds != Holds::Unknown) {
+                    *condition = before;
+                }
+            }
+            (conditions, Some(known))
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::agent::gateways::GatewayWatch;
 use crate::model::known::KnownCluster;
 use crate::model::lock::Stage;
 use crate::model::trust::{TrustChange, TrustField, Verdict};
@@ -18,6 +19,8 @@ use crate::wire::metadata::{Evidence, ReadState, Reported, RouteState};
 /// How old [`LAST_READ`] may be before it alone is written again.
 const READ_SHOWN: i64 = 600;
 const LAST_READ: &str = "lastReadTime";
+/// The reason of what is not known yet, and may have been known to the replica before.
+pub(super) const NOT_PROBED: &str = "NotProbed";
 
 /// The conditions of a link, but for that of the run.
 pub(super) const KINDS: [&str; 8] = [
@@ -91,6 +94,7 @@ pub(super) struct PeerRun<'a> {
     pub(super) run: &'a Run,
     pub(super) own: &'a ClusterName,
     pub(super) peer: &'a ClusterName,
+    pub(super) gateways: &'a GatewayWatch,
 }
 
 /// The condition that the agent does what the object asks for.
@@ -258,12 +262,7 @@ impl<'a> PeerRun<'a> {
             self.document("PublicMetadataExchangeReady", "Public", |assessment| &assessment.public),
             self.document("PrivateMetadataExchangeReady", "Private", |assessment| &assessment.private),
             self.route(),
-            PeerCondition::new(
-                "DataplaneConnectionReady",
-                Holds::Unknown,
-                "NotProbed",
-                "no probe of the data plane runs in this version",
-            ),
+            self.data_plane(),
             self.trust_pinned(),
             self.prepared(),
             self.secret(),
@@ -355,6 +354,26 @@ impl<'a> PeerRun<'a> {
             Some(route) => {
                 let reason = route.reason.clone().unwrap_or_default();
                 PeerCondition::new(KIND, Holds::False, "RemoteAPIUnreachable", reason)
+            }
+        }
+    }
+
+    /// Requests go to the peer's gateways, by what istiod has read of it. Whether a service answers behind them is no one's to try.
+    fn data_plane(self) -> PeerCondition {
+        const KIND: &str = "DataplaneConnectionReady";
+        let unknown = |reason, message| PeerCondition::new(KIND, Holds::Unknown, reason, message);
+        if self.synced().holds != Holds::True {
+            return unknown("NotSynced", "istiod does not read it");
+        }
+        if self.known().and_then(|known| known.endpoint()).is_none_or(|endpoint| endpoint.gateways.is_empty()) {
+            return unknown("NoGateway", "its pods are reached without a gateway");
+        }
+        match self.gateways.refusing(self.peer) {
+            None => unknown(NOT_PROBED, "its gateways were not tried yet"),
+            Some(refusing) if refusing.is_empty() => PeerCondition::new(KIND, Holds::True, "GatewaysReached", ""),
+            Some(refusing) => {
+                let each: Vec<String> = refusing.iter().map(|(gateway, why)| format!("{gateway}: {why}")).collect();
+                PeerCondition::new(KIND, Holds::False, "GatewayUnreachable", each.join("; "))
             }
         }
     }

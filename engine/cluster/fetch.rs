@@ -17,10 +17,11 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH};
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, ETAG, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
-use tokio::time::{Instant, timeout_at};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::cluster::tls;
-use crate::types::address::{Cidr, Endpoint, Host, is_inward};
+use crate::types::address::{Cidr, Endpoint, Gateway, Host, is_inward};
 use crate::types::cause::find;
 use crate::types::name::Digest;
 use crate::types::time::Timestamp;
@@ -204,6 +205,29 @@ impl Fetcher {
             tags: Arc::default(),
             date: Arc::default(),
         })
+    }
+}
+
+impl Fetcher {
+    /// Whether something takes connections at a gateway. Addresses are vetted as those of documents are.
+    pub async fn connects(&self, to: &Gateway, allow: &[Cidr]) -> Result<(), NotConnected> {
+        let found = match &to.address {
+            Host::Address(address) => vec![*address],
+            Host::Name(name) => (self.lookup)(name.clone()).await.map_err(NotDialled::Lookup)?,
+        };
+        let mut problem = NotDialled::NoAddress.into();
+        for address in found.into_iter().take(self.limits.addresses) {
+            if let Err(refused) = vet(address, allow, &self.own) {
+                problem = refused.into();
+                continue;
+            }
+            match timeout(self.limits.connect, TcpStream::connect((address, to.port))).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(error)) => problem = NotConnected::Refused(error),
+                Err(_) => problem = NotConnected::Late { seconds: self.limits.connect.as_secs() },
+            }
+        }
+        Err(problem)
     }
 }
 
@@ -444,9 +468,20 @@ fn tls_fault(verdict: TlsVerdict, given_ca: bool) -> TlsFault {
     }
 }
 
+/// Why nothing took a connection.
+#[derive(Debug, thiserror::Error)]
+pub enum NotConnected {
+    #[error(transparent)]
+    NotDialled(#[from] NotDialled),
+    #[error(transparent)]
+    Refused(std::io::Error),
+    #[error("no answer within {seconds} s")]
+    Late { seconds: u64 },
+}
+
 /// Why no address was dialled.
 #[derive(Debug, thiserror::Error)]
-enum NotDialled {
+pub enum NotDialled {
     #[error(transparent)]
     Lookup(std::io::Error),
     #[error("the name has no address")]
@@ -457,7 +492,7 @@ enum NotDialled {
 
 /// Why an address may not be dialled.
 #[derive(Debug, Clone, Copy)]
-enum DialRule {
+pub enum DialRule {
     NotAllowed,
     Inward,
     OwnCluster,

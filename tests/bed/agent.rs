@@ -152,7 +152,14 @@ fn two_agents_join_by_objects_alone_and_part() {
     });
     eprintln!("bed: both remote secrets were shown {secrets:?} after the second object");
     for (cluster, peer) in [(east, "west"), (west, "east")] {
-        for kind in ["RemoteAPIServerReady", "TrustPinned", "Prepared", "ControlPlaneSynced", "Reconciled"] {
+        for kind in [
+            "RemoteAPIServerReady",
+            "DataplaneConnectionReady",
+            "TrustPinned",
+            "Prepared",
+            "ControlPlaneSynced",
+            "Reconciled",
+        ] {
             mesh.condition(cluster, peer, kind, "True", None);
         }
     }
