@@ -17,6 +17,7 @@ use isthmus::wire::failure::Failure;
 use isthmus::wire::metadata::{CredentialUse, Evidence, PrivateDocument, PublicDocument, Read, ReadState, Reported};
 use proptest::prelude::*;
 
+use crate::support::links::LinksCheckout;
 use crate::support::naive::{Naive, NaiveFiles, squeeze};
 use crate::support::road;
 use crate::support::world::name;
@@ -592,4 +593,47 @@ proptest! {
         mesh.rest();
         mesh.is_as_declared();
     }
+}
+
+/// What another team gives up is taken away here as well, in the same order, though the spec has it; and joins anew when it is back.
+#[test]
+fn a_checkout_takes_its_end_of_a_link_away_that_another_team_gives_up() {
+    const SECRET: &str = "rendered/east/secret-istio-remote-secret-west.yaml";
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let site = LinksCheckout::of(runtime.handle(), &["east", "west"]);
+    site.is_external("west");
+    site.change("west", |shown| shown.admits = true);
+    site.checkout.engine(&["apply", "--create-keys"]).done();
+    site.checkout.engine(&["apply"]).done();
+    site.live();
+    site.checkout.engine(&["apply"]).done();
+    assert!(site.checkout.path(SECRET).exists());
+    site.reads("east", &["west"], 9);
+    site.checkout.shows(&["apply"], 0, &["No changes."]);
+
+    let east = site.change("east", |shown| shown.public.cluster_uuid.clone());
+    site.change("west", |shown| shown.private.leaving = BTreeSet::from([east]));
+    let ran = site.checkout.engine(&["apply"]);
+    assert!(ran.code == 0 && ran.stdout.contains("`west` gives its own links up"), "{ran}");
+    assert!(!site.checkout.path(SECRET).exists(), "{ran}");
+    // what a live secret needs stays until it is seen to be read no more
+    let ran = site.checkout.engine(&["apply"]);
+    assert!(ran.stdout.contains("waits for the remote secret of `west` to be gone from `east`"), "{ran}");
+    site.reads("east", &[], 9);
+    site.checkout.engine(&["apply"]).done();
+    site.evidence("east", |evidence| evidence.routes = Reported::Seen(Vec::new()));
+    site.evidence("west", |evidence| evidence.routes = Reported::Seen(Vec::new()));
+    site.reads("west", &[], 9);
+    for _ in 0..3 {
+        site.checkout.engine(&["apply"]).done();
+    }
+    let lock = std::fs::read_to_string(site.checkout.path("lock/links/east.yaml")).unwrap();
+    assert!(lock.contains("links: {}"), "{lock}");
+    site.checkout.shows(&["apply"], 0, &["`west` to have taken its own links away"]);
+
+    site.change("west", |shown| shown.private.leaving.clear());
+    site.checkout.engine(&["apply"]).done();
+    site.live();
+    site.checkout.engine(&["apply"]).done();
+    assert!(site.checkout.path(SECRET).exists());
 }

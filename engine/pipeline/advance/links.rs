@@ -8,6 +8,7 @@ use crate::model::lock::{Edit, Lock, LockedLink, Stage};
 use crate::model::mesh::{Cluster, Mesh, Reconciler};
 use crate::pipeline::accept::{Accepted, Assessment, DocumentState, EvidenceState, UnseenReason};
 use crate::pipeline::advance::reasons::{AdvanceRefusal, LinkWait, Unproven};
+use crate::pipeline::observe::Failure;
 use crate::types::name::ClusterName;
 use crate::types::step::{StepId, StepKind};
 use crate::types::time::Timestamp;
@@ -83,21 +84,27 @@ impl<'a> Links<'a> {
         self.mesh.links(reader, peer) && !begins_anew && !self.peer_leaves(link)
     }
 
-    /// Whether the other side takes the link away, as it states to the own cluster of an agent. Until it shows something else, or
-    /// the link is gone, it does.
+    /// Whether another team, or another cluster's agent, takes the link away, as it states to the own cluster. Until it shows something
+    /// else, or the link is gone, it does.
     pub(super) fn peer_leaves(&self, link: &Link) -> bool {
-        let is_own = |name: &&ClusterName| self.mesh.clusters.get(*name).is_some_and(Cluster::is_ours);
-        let (own, other) = match link.ends() {
-            [own, other] if self.mesh.inside && is_own(&own) => (own, other),
-            [other, own] if self.mesh.inside => (own, other),
-            _ => return false,
+        let is_ours = |name: &ClusterName| self.mesh.clusters.get(name).map(Cluster::is_ours);
+        let ends = link.ends().map(|end| (end, is_ours(end)));
+        let ([(own, Some(true)), (other, Some(false))] | [(other, Some(false)), (own, Some(true))]) = ends else {
+            return false;
         };
         let (Some(known), Some(assessment)) = (self.known(own), self.assessment(other)) else { return false };
         if assessment.private == DocumentState::Current {
             return assessment.leaving.contains(known.uuid());
         }
         let locked = |link: &Link| self.accepted.lock.link(&link.reader, &link.peer);
-        locked(link).is_some_and(|link| link.stage.is_leaving())
+        let leaves = locked(link).is_some_and(|link| link.stage.is_leaving());
+        leaves && (self.mesh.inside || self.is_refused_by(other))
+    }
+
+    /// Whether a cluster no longer admits whoever asks.
+    fn is_refused_by(&self, name: &ClusterName) -> bool {
+        let shown = self.showing(name);
+        matches!(shown, Err(UnseenReason::PrivateDocument(Failure::Unauthorized { status: 401, .. })))
     }
 
     /// Whether the cluster that a link was made with is no more: what it read, and what was read of it, is closed.

@@ -357,8 +357,8 @@ impl LinkWait {
                     .hint("`settle: 0s` in its Cluster continues at once")
             }
             Self::PeerReads { peer, reader, until } => reads_first(peer, reader, *until),
-            Self::PeerLeaves { peer } => explain(format!("`{peer}` to have taken its links with this cluster away"))
-                .hint(format!("to join again, see that `{peer}` declares this cluster")),
+            Self::PeerLeaves { peer } => explain(format!("`{peer}` to have taken its own links away, which it gives up"))
+                .hint(format!("to join again, see that `{peer}` declares this side again")),
             Self::Quiet { reader, peer, until } => still_heard(reader, peer, *until),
             Self::HandOver { cluster, to, lack } => explain(lack.what(cluster, *to)).hint(lack.hint(cluster, *to)),
             Self::OtherDirection { reader, peer } => explain(format!("`{reader}` to drop its link to `{peer}`"))

@@ -64,6 +64,8 @@ pub enum LinkCause {
     New(ClusterName),
     /// A cluster takes part again.
     Active(ClusterName),
+    /// Another team, or another cluster's agent, gives the link up.
+    PeerLeaves(ClusterName),
     /// `topology` or `pairs`.
     Topology,
     /// The specs, as before.
@@ -117,6 +119,7 @@ impl LinkCause {
             Self::Edited { cluster, edits } => format!("`{cluster}` changes {edits}"),
             Self::New(cluster) => format!("`{cluster}` is new"),
             Self::Active(cluster) => format!("`{cluster}` is `state: active` again"),
+            Self::PeerLeaves(cluster) => format!("`{cluster}` gives its own links up"),
             Self::Topology => "`topology` and `pairs` ask for it".to_owned(),
             Self::Specs => return None,
             Self::Found(RestoredFrom::Secret) => "the remote secret is in the tree".to_owned(),

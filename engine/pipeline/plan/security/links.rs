@@ -155,7 +155,13 @@ pub(super) fn moved(
         };
         let cause = match effect.action() {
             Action::Create => LinkCause::Specs,
-            Action::Delete | Action::Update => link.ends().into_iter().find_map(cause).unwrap_or(LinkCause::Topology),
+            Action::Delete | Action::Update => {
+                let others =
+                    || link.ends().into_iter().find(|end| mesh.clusters.get(*end).is_some_and(|one| !one.is_ours()));
+                let gives_up = || others().filter(|_| mesh.links(&link.reader, &link.peer)).cloned();
+                let known = link.ends().into_iter().find_map(cause);
+                known.or_else(|| gives_up().map(LinkCause::PeerLeaves)).unwrap_or(LinkCause::Topology)
+            }
         };
         groups.add(effect, cause, link.clone());
     }
