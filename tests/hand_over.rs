@@ -7,7 +7,7 @@ use std::path::Path;
 use isthmus::types::address::Gateway;
 use serde_json::{Value, json};
 
-use crate::acting::{Acting, GATEWAYS, OBJECTS, name_of};
+use crate::acting::{Acting, GATEWAYS, OBJECTS, Replica, name_of};
 use crate::support::checkout::Checkout;
 use crate::support::environment::Ran;
 use crate::support::live::{MAPS, SECRETS};
@@ -26,8 +26,8 @@ struct Handed {
 }
 
 impl Handed {
-    /// East is rendered, west is another team's, and both are joined.
-    fn joined() -> Self {
+    /// East is rendered, and west is another team's.
+    fn declared() -> Self {
         let mut acting = Acting::new();
         acting.apiserver.delete(MAPS, "isthmus-agent");
         acting.peer("west");
@@ -165,11 +165,11 @@ fn is_kustomization(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == "kustomization.yaml")
 }
 
-#[test]
-fn a_joined_cluster_goes_to_its_agent_and_back() {
-    let mut handed = Handed::joined();
+/// East is rendered, west is another team's, and both are joined; and what acts as east's relay.
+fn joined() -> (Handed, Replica) {
+    let mut handed = Handed::declared();
     // as the relay that it is, it makes key and CA; it has no specs yet
-    let _replica = handed.acting.start("one");
+    let replica = handed.acting.start("one");
     handed.acting.until("an identity", || handed.acting.apiserver.get(MAPS, "isthmus-identity").is_some());
     for _ in 0..4 {
         handed.checkout.engine(&["apply", "--yes"]);
@@ -180,6 +180,12 @@ fn a_joined_cluster_goes_to_its_agent_and_back() {
     }
     handed.sync();
     handed.checkout.shows(&["apply"], 0, &["No changes."]);
+    (handed, replica)
+}
+
+#[test]
+fn a_joined_cluster_goes_to_its_agent_and_back() {
+    let (mut handed, _replica) = joined();
     let secret = handed.acting.apiserver.get(SECRETS, SECRET).unwrap()["data"].clone();
 
     // to the agent
@@ -237,4 +243,50 @@ fn a_joined_cluster_goes_to_its_agent_and_back() {
     handed.checkout.shows(&["apply"], 0, &["No changes."]);
     assert_eq!(handed.acting.apiserver.get(SECRETS, SECRET).unwrap()["data"], secret);
     assert!(shows(&handed, "127.0.0.200"));
+}
+
+#[test]
+fn an_edit_that_is_taken_back_leaves_all_as_it_was() {
+    let (mut handed, _replica) = joined();
+    let before = handed.file(&format!("secret-{SECRET}.yaml"));
+    handed.reconciler("rendered", "agent");
+    handed.apply();
+    handed.answers("ready");
+    handed.reconciler("agent", "rendered");
+    handed.apply();
+    assert_eq!(handed.file(&format!("secret-{SECRET}.yaml")), before);
+    assert!(handed.file("deployment.apps-isthmus-agent.yaml").is_none());
+    assert!(!handed.locked().contains("handOver"), "{}", handed.locked());
+    handed.checkout.shows(&["apply"], 0, &["No changes."]);
+    assert_eq!(handed.owners(), BTreeSet::from(["\"tree\"".to_owned()]));
+    // what was ready then is not ready now
+    handed.reconciler("rendered", "agent");
+    let ran = handed.checkout.engine(&["apply", "--yes"]);
+    assert!(ran.code == 0 && handed.file(&format!("secret-{SECRET}.yaml")).is_some(), "{ran}");
+    let ran = handed.checkout.engine(&["apply", "--yes"]);
+    assert!(ran.code == 0 && handed.file(&format!("secret-{SECRET}.yaml")).is_some(), "{ran}");
+}
+
+#[test]
+fn what_was_given_is_taken_before_it_is_given_back() {
+    let (mut handed, replica) = joined();
+    handed.reconciler("rendered", "agent");
+    handed.apply();
+    handed.answers("ready");
+    drop(replica);
+    handed.apply();
+    assert!(handed.file(&format!("secret-{SECRET}.yaml")).is_none());
+    // no one acts now, and the edit is taken back
+    handed.reconciler("agent", "rendered");
+    let ran = handed.apply();
+    assert!(ran.stdout.contains("the agent of `east` to write its objects"), "{ran}");
+    let _next = handed.acting.start("two");
+    handed.answers("taken");
+    let ran = handed.apply();
+    assert!(ran.stdout.contains("the agent of `east` to leave its objects"), "{ran}");
+    handed.answers("released");
+    handed.apply();
+    assert_eq!(handed.owners(), BTreeSet::from(["\"tree\"".to_owned()]));
+    handed.apply();
+    handed.checkout.shows(&["apply"], 0, &["No changes."]);
 }

@@ -32,6 +32,14 @@ impl Links<'_> {
             };
             let noted = known.locked.hand_over;
             let is_over = match (known.cluster.hands_over_to(), noted) {
+                // what was given last is taken before anything is given back
+                (Some(to), Some(last)) if last == acts && last != to => match self.was_taken(name, last) {
+                    Ok(()) => {
+                        self.give(name, to, false);
+                        continue;
+                    }
+                    Err(lack) => Err(lack),
+                },
                 (Some(to), _) => {
                     self.give(name, to, noted == Some(to));
                     continue;
