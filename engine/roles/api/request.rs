@@ -132,14 +132,14 @@ impl ApiRequest {
 
     /// The list that holds what a watch sends first which is to begin with what there is, and to say when it has sent that.
     ///
-    /// Both are read from the same cache, and a version that is given is the oldest that will do (k8s.io/apiserver
-    /// `pkg/storage/cacher/cacher.go`).
+    /// Both are read from the same cache (k8s.io/apiserver `pkg/storage/cacher/cacher.go`). The newest will do for any version that
+    /// is asked for, also where that is one which the apiserver does not have, as after etcd was restored.
     pub fn initial_list(&self) -> Option<Self> {
         let query = &self.query;
         let (begins, says) = (query.send_initial_events == Some(true), query.allow_watch_bookmarks == Some(true));
         let oldest = query.resource_version_match.as_deref() == Some("NotOlderThan");
         let is_of_all = self.verb == Verb::Watch && begins && says && oldest;
-        let resource_version = query.resource_version.clone().filter(|version| !version.is_empty());
+        let resource_version = query.resource_version.clone().filter(|version| version == "0");
         is_of_all.then(|| Self {
             verb: Verb::List,
             target: self.target.clone(),

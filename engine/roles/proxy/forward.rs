@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::roles::api::headers::{self, is_json};
 use crate::roles::api::projection::{self, AnswerForm};
-use crate::roles::api::request;
+use crate::roles::api::request::{self, ApiRequest};
 use crate::roles::api::status::{Refused, expired, idling};
 use crate::roles::proxy::audit::AuditRecord;
 use crate::roles::proxy::credential::ProxyCredential;
@@ -36,6 +36,8 @@ use crate::types::name::ClusterUuid;
 const MAX_STATUS: usize = 64 * 1024;
 /// An answer up to this many bytes continues as a whole: its head says how long it is, and all of it is written at once.
 const SMALL: usize = 64 * 1024;
+/// After how long the apiserver is asked again to continue a watch.
+const RETRY: Duration = Duration::from_secs(1);
 /// How long the apiserver gets to end a watch by itself after its time.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -78,13 +80,7 @@ impl Proxy {
         let method = if asked.head_only { Method::HEAD } else { Method::GET };
         let (upstream, patience) =
             if forward.list { (&self.lists_upstream, self.limits.list) } else { (&self.upstream, self.limits.request) };
-        let asking = PeerUpstream {
-            upstream: upstream.clone(),
-            credential: self.credential.clone(),
-            headers: asked.headers.clone(),
-            user: asked.user.clone(),
-        };
-        let response = asking.send(method, &forward.path_and_query, patience).await?;
+        let response = self.as_peer(asked, upstream).send(method, &forward.path_and_query, patience).await?;
         let (head, body) = response.into_parts();
         let answered = headers::answer(&head.headers);
         let is_json = headers::is_json(&answered);
@@ -109,31 +105,66 @@ impl Proxy {
         if forward.watch {
             return Ok(ForwardedAnswer::Streams(with(body), None));
         }
-        if let Some(request) = &forward.continues {
-            let (asking, patience) = (PeerUpstream { upstream: self.upstream.clone(), ..asking }, self.limits.request);
-            let (request, seconds) = (request.clone(), asked.seconds);
-            let watch = move |version: String| async move {
-                let path = request.continued(version).path_and_query(seconds);
-                let (head, body) = asking.send(Method::GET, &path, patience).await?.into_parts();
-                let is_json = headers::is_json(&head.headers);
-                if head.status == StatusCode::OK && is_json { Ok(body) } else { Err(ProxyRefusal::NotJson) }
-            };
-            let (list, until) = (self.list_place(asked)?, Instant::now() + self.limits.list);
-            return Ok(ForwardedAnswer::Streams(with(listed_watch(body, (list, until), &forward.shown, watch)), None));
-        }
         let gathered = timeout(patience, gather(body, SMALL)).await;
         match gathered.map_err(|_| UpstreamError::Timeout(Awaited::Answer))?? {
             GatheredBody::Begun(body) => {
                 let place = self.list_place(asked)?;
-                Ok(ForwardedAnswer::Streams(with(body), Some(place)))
+                Ok(match &forward.continues {
+                    Some(watch) => {
+                        ForwardedAnswer::Streams(with(self.listed(asked, forward, (body, Some(place)), watch)), None)
+                    }
+                    None => ForwardedAnswer::Streams(with(body), Some(place)),
+                })
             }
             GatheredBody::Whole(text) => {
+                if let Some(watch) = &forward.continues {
+                    let body = self.listed(asked, forward, (whole(text), None), watch);
+                    return Ok(ForwardedAnswer::Streams(with(body), None));
+                }
                 let form = if forward.list { AnswerForm::List } else { AnswerForm::Object };
                 let mut projection = forward.shown.projection(form);
                 let (begin, end) = (projection.push(text)?, projection.finish()?);
                 let text = if end.is_empty() { begin } else { Bytes::from([begin, end].concat()) };
                 Ok(ForwardedAnswer::Whole(with(whole(text))))
             }
+        }
+    }
+
+    /// The body of a watch that begins with this list.
+    fn listed(
+        &self,
+        asked: &AdmittedRequest,
+        forward: &Forward,
+        (list, place): (Body, Option<PeerShare<ClusterUuid>>),
+        watch: &ApiRequest,
+    ) -> Body {
+        let asking = self.as_peer(asked, &self.upstream);
+        let (patience, seconds, watch) = (self.limits.request, asked.seconds, watch.clone());
+        let continued = move |version: String| async move {
+            let path = watch.continued(version).path_and_query(seconds);
+            let mut refusal = ProxyRefusal::NotJson;
+            for wait in [Duration::ZERO, RETRY, 2 * RETRY] {
+                sleep(wait).await;
+                match asking.send(Method::GET, &path, patience).await {
+                    Ok(answer) if answer.status() != StatusCode::OK => {
+                        refusal = ProxyRefusal::OtherStatus(answer.status());
+                    }
+                    Ok(answer) if is_json(answer.headers()) => return Ok(answer.into_body()),
+                    Ok(_) => refusal = ProxyRefusal::NotJson,
+                    Err(error) => refusal = error,
+                }
+            }
+            Err(refusal)
+        };
+        listed_watch(list, (place, Instant::now() + self.limits.list), &forward.shown, continued)
+    }
+
+    fn as_peer(&self, asked: &AdmittedRequest, upstream: &Upstream) -> PeerUpstream {
+        PeerUpstream {
+            upstream: upstream.clone(),
+            credential: self.credential.clone(),
+            headers: asked.headers.clone(),
+            user: asked.user.clone(),
         }
     }
 
@@ -218,7 +249,7 @@ impl PeerUpstream {
         match response.status() {
             StatusCode::UNAUTHORIZED => Err(ProxyRefusal::OwnCredential),
             status if status.is_redirection() && status != StatusCode::NOT_MODIFIED => {
-                Err(ProxyRefusal::Redirected(status))
+                Err(ProxyRefusal::OtherStatus(status))
             }
             _ => Ok(response),
         }

@@ -2,7 +2,8 @@
 //!
 //! client-go begins so by default since 1.35. An apiserver encodes each event of such a watch by itself, and the object in it twice,
 //! which takes it twice as long as the same list.
-//! A watch that cannot be continued ends after what was listed, in good order: its reader continues from there by itself.
+//! A watch that cannot be continued is asked for again some times, and ends after what was listed, in good order: its reader asks again,
+//! and a watch that ends within a second would have it list again.
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -27,20 +28,20 @@ enum ListedWatch {
     Over,
 }
 
-/// A list on its way, until when it is to be over, and the place that it has until then.
+/// A list on its way, until when it is to be over, and the place that a long one has until then.
 struct Listing {
     list: Body,
     events: InitialEvents,
     shown: Visible,
     watch: Box<dyn FnOnce(String) -> BoxFuture<'static, Result<Body, ProxyRefusal>> + Send>,
     until: Instant,
-    _place: PeerShare<ClusterUuid>,
+    _place: Option<PeerShare<ClusterUuid>>,
 }
 
 /// The answer to a watch, projected: a list of a place and a time, and what `watch` opens from the version that it is of.
 pub(super) fn listed_watch<W>(
     list: Body,
-    (place, until): (PeerShare<ClusterUuid>, Instant),
+    (place, until): (Option<PeerShare<ClusterUuid>>, Instant),
     shown: &Visible,
     watch: impl FnOnce(String) -> W + Send + 'static,
 ) -> Body
@@ -61,6 +62,8 @@ impl ListedWatch {
     /// The next bytes, which may be none, and what follows.
     async fn next(self) -> Option<(Result<Bytes, BodyError>, Self)> {
         match self {
+            // a reader that takes little by little finds a part each time
+            Self::List(listing) if Instant::now() >= listing.until => Some((Err(BodyError::Stalled), Self::Over)),
             Self::List(mut listing) => match timeout_at(listing.until, listing.list.frame()).await {
                 Err(_) => Some((Err(BodyError::Stalled), Self::Over)),
                 Ok(Some(Err(error))) => Some((Err(error), Self::Over)),
@@ -76,7 +79,7 @@ impl ListedWatch {
             Self::Continues(watch, shown) => match watch.await {
                 Ok(body) => Some((Ok(Bytes::new()), Self::Watch(body, Box::new(shown.projection(AnswerForm::Watch))))),
                 Err(refusal) => {
-                    tracing::debug!(%refusal, "a watch was not continued after its list");
+                    tracing::warn!(%refusal, "a watch was not continued after its list");
                     None
                 }
             },

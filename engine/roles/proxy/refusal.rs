@@ -56,9 +56,9 @@ pub(super) enum ProxyRefusal {
     /// The apiserver gives no answer.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
-    /// The apiserver points elsewhere.
+    /// The apiserver points elsewhere, or does not continue a watch.
     #[error("the apiserver answered {}", .0.as_u16())]
-    Redirected(StatusCode),
+    OtherStatus(StatusCode),
     /// The apiserver answers in another form, of which nothing can be taken out.
     #[error("the apiserver was asked for JSON and answered with something else")]
     NotJson,
@@ -84,7 +84,7 @@ impl ProxyRefusal {
             Self::TokenMissing(_)
             | Self::Unwritable(_)
             | Self::Upstream(_)
-            | Self::Redirected(_)
+            | Self::OtherStatus(_)
             | Self::NotJson
             | Self::BrokenOff(_)
             | Self::Misread(_)
@@ -123,7 +123,7 @@ impl ProxyRefusal {
             Self::Expired => Refused::new(StatusCode::GONE, "lists come in one piece; list it again"),
             Self::Unwritable(_) => Refused::new(StatusCode::BAD_REQUEST, "no such path"),
             Self::Upstream(UpstreamError::Timeout(_)) => Refused::new(StatusCode::GATEWAY_TIMEOUT, no_answer),
-            Self::Upstream(UpstreamError::Upgrade) | Self::Redirected(_) | Self::NotJson | Self::Misread(_) => odd(),
+            Self::Upstream(UpstreamError::Upgrade) | Self::OtherStatus(_) | Self::NotJson | Self::Misread(_) => odd(),
             Self::Upstream(
                 UpstreamError::Host { .. }
                 | UpstreamError::Refused(_)
