@@ -223,6 +223,11 @@ fn a_managed_gateway_goes_only_when_allowed() {
         checkout.shows(arguments, 4, &[goes, "--allow-delete"]);
     }
     assert!(gateway.exists());
+    // requests come through it until its links have left
+    const LEAVING: &str = "name: west}\nspec: {state: leaving, ";
+    checkout.edit("specs/mesh.yaml", WEST, LEAVING);
+    checkout.shows(&["plan"], 4, &[goes, "--allow-delete"]);
+    checkout.edit("specs/mesh.yaml", LEAVING, WEST);
     let plan = checkout.engine(&["plan", "--allow-delete"]).done();
     assert!(plan.contains("- Gateway isthmus-eastwest") && !plan.contains(goes), "{plan}");
     checkout.engine(&["apply", "--allow-delete"]).done();

@@ -181,9 +181,9 @@ fn takes_gateway<'f>(
     rendered: &RenderedCluster,
     mut files: impl Iterator<Item = &'f String>,
 ) -> bool {
-    let Some(cluster) = mesh.clusters.get(name).filter(|cluster| !cluster.state.is_going()) else { return false };
+    let Some(cluster) = mesh.clusters.get(name).filter(|cluster| cluster.state != State::Lost) else { return false };
     let is_linked = || lock.links.values().any(|links| links.get(name).is_some_and(LockedLink::may_be_live));
-    let is_read = || cluster.reconciler == Reconciler::Agent || is_linked();
+    let is_read = || is_linked() || (cluster.reconciler == Reconciler::Agent && !cluster.state.is_going());
     files.any(|file| file == GATEWAY_FILE) && !renders_gateway(rendered) && is_read()
 }
 
