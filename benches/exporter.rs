@@ -1,7 +1,7 @@
 //! What the public document costs that is asked for again and has not changed, as peers do each minute; beside a bare hyper server
 //! that answers 304 without looking at the request, which is the floor.
 //!
-//! `cargo bench --bench exporter`. Both take turns, and medians are printed. `ROUNDS` and `REQUESTS` make it shorter or longer.
+//! `cargo bench --bench exporter`. Both are measured alternately, and medians are printed. `ROUNDS` and `REQUESTS` make it shorter or longer.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,7 +1,7 @@
 //! What a request costs the api-proxy: small ones a CPU second, long lists, idle watches; beside a bare hyper server that passes
 //! the same requests on without looking at them, which is the floor.
 //!
-//! `cargo bench --bench requests`. All measured programs take turns, and medians are printed, so that a busy machine weighs on
+//! `cargo bench --bench requests`. All programs are measured alternately, and medians are printed, so that a busy machine weighs on
 //! all alike. `ISTHMUS_ENGINES=before=PATH,…` measures other builds beside this one. Where `envoy` can be run, as with the programs of
 //! the test bed in `PATH`, it is measured, too: with the duties of the api-proxy (`jwt_authn` without and with its cache, RBAC, an
 //! access log), and with none.
