@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::process::Command;
 
 use isthmus::types::address::Gateway;
 use serde_json::{Value, json};
@@ -156,6 +157,26 @@ impl Handed {
         self.checkout.edit("specs/mesh.yaml", &format!("reconciler: {from}"), &format!("reconciler: {to}"));
     }
 
+    /// The checkout as it is committed.
+    fn commit(&self) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let copied = Command::new("cp").arg("-a").arg(self.checkout.path(".")).arg(folder.path()).status();
+        assert!(copied.unwrap().success());
+        folder
+    }
+
+    /// Takes it back to a commit, by git alone, and syncs that.
+    #[track_caller]
+    fn revert(&mut self, commit: &tempfile::TempDir) {
+        for folder in ["specs", "lock", "rendered"] {
+            let path = self.checkout.path(folder);
+            std::fs::remove_dir_all(&path).unwrap();
+            let copied = Command::new("cp").arg("-a").arg(commit.path().join(folder)).arg(path).status();
+            assert!(copied.unwrap().success());
+        }
+        self.sync();
+    }
+
     fn locked(&self) -> String {
         std::fs::read_to_string(self.checkout.path("lock/clusters/east.yaml")).unwrap()
     }
@@ -234,12 +255,23 @@ fn a_joined_cluster_goes_to_its_agent_and_back() {
     assert!(handed.file("deployment.apps-isthmus-relay.yaml").is_some());
     handed.answers("released");
     assert_eq!(handed.acting.apiserver.get(OBJECTS, "west").unwrap()["metadata"]["finalizers"], json!([]));
+    let before = handed.commit();
     handed.apply();
     assert_eq!(handed.owners(), BTreeSet::from(["\"tree\"".to_owned()]));
+    // a commit of before has none of the objects, and no tool takes them away for that
+    handed.revert(&before);
+    handed.apply();
+    let marks = |handed: &Handed| {
+        let secret = handed.file(&format!("secret-{SECRET}.yaml")).unwrap();
+        let annotations = &secret["metadata"]["annotations"];
+        ["argocd.argoproj.io/sync-options", "isthmus.dev/hand-over"].map(|key| annotations[key].clone())
+    };
+    assert_eq!(marks(&handed), [json!("Prune=false"), Value::Null]);
     assert!(handed.file("deployment.apps-isthmus-agent.yaml").is_none());
     assert!(handed.file(&format!("secret-{SECRET}.yaml")).is_some());
     handed.apply();
     assert!(!handed.locked().contains("handOver"), "{}", handed.locked());
+    assert_eq!(marks(&handed), [Value::Null, Value::Null]);
     handed.checkout.shows(&["apply"], 0, &["No changes."]);
     assert_eq!(handed.acting.apiserver.get(SECRETS, SECRET).unwrap()["data"], secret);
     assert!(shows(&handed, "127.0.0.200"));
@@ -287,6 +319,25 @@ fn what_was_given_is_taken_before_it_is_given_back() {
     handed.answers("released");
     handed.apply();
     assert_eq!(handed.owners(), BTreeSet::from(["\"tree\"".to_owned()]));
+    handed.apply();
+    handed.checkout.shows(&["apply"], 0, &["No changes."]);
+}
+
+#[test]
+fn what_is_given_again_after_a_revert_is_taken_again() {
+    let (mut handed, _replica) = joined();
+    handed.reconciler("rendered", "agent");
+    handed.apply();
+    handed.answers("ready");
+    let before = handed.commit();
+    handed.apply();
+    handed.answers("taken");
+    handed.revert(&before);
+    assert_eq!(handed.owners(), BTreeSet::from(["\"tree\"".to_owned()]));
+    handed.answers("ready");
+    handed.apply();
+    handed.answers("taken");
+    assert_eq!(handed.owners(), BTreeSet::from(["\"agent\"".to_owned()]));
     handed.apply();
     handed.checkout.shows(&["apply"], 0, &["No changes."]);
 }

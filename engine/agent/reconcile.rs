@@ -318,18 +318,25 @@ impl Agent {
             (ObjectWriter::Agent, true) => {
                 self.take_over(&own, objects, &order).await?;
                 let done = self.act(own, objects).await?;
-                let lock = &done.run.decided.advanced.lock;
-                self.answer(written(lock, &done.own, &order, HandOverStage::Taken)).await?;
+                // what is someone else's was not taken
+                if !done.run.plan.is_refused() {
+                    let lock = &done.run.decided.advanced.lock;
+                    self.answer(written(lock, &done.own, &order, HandOverStage::Taken)).await?;
+                }
                 Ok(done)
             }
             (ObjectWriter::Tree, _) => self.leave(own, objects, &order).await,
         }
     }
 
-    /// Answers the checkout, if that is something else than what it was answered last.
+    /// Answers the checkout.
     async fn answer(&mut self, state: HandOverState) -> Result<(), AgentError> {
+        if !self.leadership.is_held() {
+            return Err(Stop::Cluster(ApplyError::NotHeld).into());
+        }
+        // another replica may have answered since, or someone deleted it
+        self.store.answer(&state).await?;
         if self.answered.as_ref() != Some(&state) {
-            self.store.answer(&state).await?;
             tracing::info!(stage = ?state.stage, reason = state.reason, "answered the checkout that hands over");
             self.answered = Some(state);
         }
@@ -394,7 +401,8 @@ impl Agent {
         order: &HandOverOrder,
     ) -> Result<(), AgentError> {
         let before = self.store.lock().await?;
-        if before.taken.is_some_and(|taken| taken >= order.serial) {
+        // a commit that was taken back gave the same objects once more
+        if before.taken.is_some_and(|taken| taken >= order.serial) && !self.store.is_given_any().await? {
             return Ok(());
         }
         if !self.leadership.is_held() {
@@ -424,6 +432,9 @@ impl Agent {
         let left = left_behind(&lock.map_err(Stop::Findings)?, &own_name(&own)?, order);
         match left {
             Ok(state) => {
+                if !self.leadership.is_held() {
+                    return Err(Stop::Cluster(ApplyError::NotHeld).into());
+                }
                 for object in objects.iter().filter(|object| object.has_finalizer()) {
                     self.set_finalizers(object, &object.other_finalizers()).await?;
                 }

@@ -191,6 +191,16 @@ impl ClusterStore {
         Ok(())
     }
 
+    /// Whether the checkout gives an object of the links away that is there.
+    pub(super) async fn is_given_any(&self) -> Result<bool, StoreUnread> {
+        for (path, what) in self.plain_objects() {
+            if self.get(&path, &what).await?.as_ref().is_some_and(is_given) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     async fn take_one(&self, path: &str, what: &str, found: Option<Value>) -> Result<(), StoreUnread> {
         let Some(mut object) = found else { return Ok(()) };
         let failed = |source| StoreUnread { what: what.to_owned(), source };

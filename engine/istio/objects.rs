@@ -337,6 +337,8 @@ pub struct PodFacts {
     pub address: String,
     /// Whether it is ready. One about which no kubelet says anything counts as ready while it runs.
     pub ready: bool,
+    /// Its label `app.kubernetes.io/name`.
+    pub app: Option<String>,
     /// What it says where it is an istiod.
     pub istiod: Istiod,
 }
@@ -406,6 +408,8 @@ impl Watchable for WirePod {
     fn keep(self) -> Option<PodFacts> {
         let ready = self.is_ready();
         let runs = self.status.phase == "Running" && !self.status.pod_ip.is_empty();
-        runs.then(|| PodFacts { istiod: istiod(&self.metadata.labels, &self.spec), address: self.status.pod_ip, ready })
+        let app = self.metadata.labels.get("app.kubernetes.io/name").cloned();
+        let istiod = istiod(&self.metadata.labels, &self.spec);
+        runs.then_some(PodFacts { istiod, address: self.status.pod_ip, ready, app })
     }
 }

@@ -23,6 +23,7 @@ use isthmus::types::key::PrivateKey;
 use isthmus::types::name::ClusterUuid;
 use isthmus::types::time::Timestamp;
 use isthmus::types::token::{Claims, ISSUER, Scope, mint, mint_unique};
+use isthmus::wire::hand_over::HandOverStage;
 use isthmus::wire::metadata::{Evidence, PrivateDocument, ReadState, Reading, Reported, RouteState};
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -510,6 +511,26 @@ async fn evidence_is_the_worst_of_all_that_pods_say() {
     );
     assert!(evidence.routes.seen().is_some());
     assert!(world.published().private.is_ok(), "evidence keeps no document back");
+}
+
+/// What the agent answers is old as soon as it does not run.
+#[tokio::test]
+async fn a_hand_over_goes_no_further_while_no_pod_of_who_is_to_act_is_ready() {
+    let world = SourcesWorld::started().await;
+    let state = json!({"version": 1, "to": "agent", "serial": 3, "stage": "ready"}).to_string();
+    world.kube.put("configmaps", config_map("isthmus-hand-over", &json!({"state.json": state})));
+    let stage = |world: &SourcesWorld| {
+        let hand_over = seen(world)?.hand_over?;
+        Some((hand_over.stage, hand_over.reason))
+    };
+    let none = (HandOverStage::Preparing, Some("no pod of `isthmus-agent` is ready".to_owned()));
+    world.until("no agent", |world| stage(world).as_ref() == Some(&none)).await;
+    let labels = |app: &str| json!({"app.kubernetes.io/name": app});
+    world.kube.put("pods", pod("isthmus-relay-0", &labels("isthmus-relay"), &istiod_spec(), "127.0.0.1"));
+    world.kube.put("pods", pod("isthmus-agent-0", &labels("isthmus-agent"), &istiod_spec(), "127.0.0.1"));
+    world.until("an agent", |world| stage(world) == Some((HandOverStage::Ready, None))).await;
+    world.kube.delete("pods", NS, "isthmus-agent-0");
+    world.until("the agent to be gone", |world| stage(world).as_ref() == Some(&none)).await;
 }
 
 #[tokio::test]

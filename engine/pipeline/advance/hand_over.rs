@@ -112,12 +112,11 @@ impl Links<'_> {
 
     /// Whether whoever acts now is seen to write.
     fn was_taken(&self, name: &ClusterName, to: Reconciler) -> Result<(), HandOverLack> {
+        let serial = self.accepted.lock.serials.get(name).copied().unwrap_or_default();
         if to == Reconciler::Agent {
-            let state = self.answer(name)?;
-            let is_taken = state.to == ObjectWriter::Agent && state.stage == HandOverStage::Taken;
+            let is_taken = self.answer(name)?.is(ObjectWriter::Agent, serial, HandOverStage::Taken);
             return if is_taken { Ok(()) } else { Err(HandOverLack::NotTaken) };
         }
-        let serial = self.accepted.lock.serials.get(name).copied().unwrap_or_default();
         let shown = self.showing(name).ok().flatten().map(|evidence| seen(&evidence.serial));
         match shown {
             Some(Ok(shown)) if *shown >= serial => Ok(()),

@@ -12,7 +12,7 @@ use crate::pipeline::render::rendered::RenderedObject;
 use crate::types::name::{ClusterId, ClusterName, MeshId, TrustDomain};
 use crate::types::step::{StepId, StepKind};
 use crate::wire::agent::AGENT_MAP;
-use crate::wire::hand_over::MARKS;
+use crate::wire::hand_over::{HAND_OVER, MARKS};
 use crate::wire::share::Share;
 
 /// Entries of `peers.json`, each made once for all clusters that share alike with its peer, and that it leaves or not.
@@ -116,13 +116,15 @@ impl<'c> ReaderView<'c> {
         self.hand_over().filter(|to| *to != self.cluster.reconciler)
     }
 
-    /// An object of ours in the namespace of the cluster's istiod. What is handed over is marked: whoever takes it knows it by that, and no
-    /// tool that syncs deletes it when it is no longer in the checkout.
+    /// An object of ours in the namespace of the cluster's istiod. What is handed over is marked: the agent knows by that what it may
+    /// take, and no tool that syncs deletes it when it is not, or no longer, in the checkout. What was taken back keeps the marks for
+    /// tools until that is seen, since a commit of before has none of it.
     pub(super) fn object(&self, api_version: &str, kind: &str, name: &str, steps: Vec<StepId>) -> ObjectDraft {
         let mut draft = self.cluster_object(api_version, kind, name, steps);
-        let is_given = self.cluster.reconciler == Reconciler::Rendered && self.is_to_give().is_some();
-        if is_given && name != AGENT_MAP {
-            draft.annotations.extend(MARKS.map(|(key, value)| (key.to_owned(), value.into())));
+        let is_rendered = self.cluster.reconciler == Reconciler::Rendered && name != AGENT_MAP;
+        if let Some(to) = self.hand_over().filter(|_| is_rendered) {
+            let marks = MARKS.iter().filter(|(key, _)| *key != HAND_OVER || to != Reconciler::Rendered);
+            draft.annotations.extend(marks.map(|(key, value)| ((*key).to_owned(), (*value).into())));
         }
         let namespace = self.cluster.istio.namespace.as_str().into();
         draft.metadata.insert("namespace".to_owned(), namespace);

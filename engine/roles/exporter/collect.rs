@@ -26,9 +26,10 @@ use crate::roles::exporter::istiod::{IstiodClient, IstiodPages, metrics, pages, 
 use crate::roles::exporter::reasons::{AskError, DocumentError, EvidenceError};
 use crate::types::address::Endpoint;
 use crate::types::name::Digest;
-use crate::wire::hand_over::{HandOverState, STATE_FILE};
+use crate::wire::agent::AGENT;
+use crate::wire::hand_over::{HandOverStage, HandOverState, ObjectWriter, STATE_FILE};
 use crate::wire::metadata::{CredentialUse, Evidence, LiveNetwork, LiveRoute, Read, Reported};
-use crate::wire::names::{LAST_USED, ROUTE_UP};
+use crate::wire::names::{LAST_USED, RELAY, ROUTE_UP};
 use crate::wire::seen::PeerSeen;
 
 /// Pods that are asked at a time.
@@ -155,6 +156,7 @@ pub(super) async fn collect_evidence(
     let prepared = evidence::prepared(deployments, pods, shared(facts), begun.lacking.clone());
     let (mesh_config, serial) = (shown(mesh_config), shown(serial));
     let hand_over = facts.hand_over.present().and_then(|map| HandOverState::parse(map.data.get(STATE_FILE)?));
+    let hand_over = hand_over.map(|state| where_it_runs(state, &begun.relays));
     let evidence = Evidence {
         trusts,
         networks,
@@ -169,6 +171,19 @@ pub(super) async fn collect_evidence(
     };
     let confirmed = begun.field_times(at);
     CollectedEvidence { evidence, relations: relations(facts), peers_seen, confirmed, max_age }
+}
+
+/// What the agent answers of a hand-over, which goes no further while whoever is to connect istiod to its peers does not run.
+fn where_it_runs(state: HandOverState, relays: &SourceState<Objects<PodFacts>>) -> HandOverState {
+    let app = match state.to {
+        ObjectWriter::Agent => AGENT,
+        ObjectWriter::Tree => RELAY,
+    };
+    let runs = ready(relays, RELAYS).is_ok_and(|pods| pods.values().any(|pod| pod.app.as_deref() == Some(app)));
+    if runs {
+        return state;
+    }
+    HandOverState { stage: HandOverStage::Preparing, reason: Some(format!("no pod of `{app}` is ready")), ..state }
 }
 
 type OfIstiods = (Reported<BTreeSet<Digest>>, Reported<Vec<LiveNetwork>>, Reported<Vec<Read>>);

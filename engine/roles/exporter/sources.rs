@@ -18,6 +18,7 @@ use crate::istio::objects::{
 use crate::roles::exporter::collect::SourceTimes;
 use crate::roles::exporter::options::ExporterOptions;
 use crate::roles::role::Role;
+use crate::wire::agent::AGENT;
 use crate::wire::hand_over::STATE_MAP;
 use crate::wire::identity::IDENTITY;
 use crate::wire::names::{PROXY, RELAY, UUID_NAMESPACE};
@@ -83,7 +84,7 @@ impl Sources {
             deployments: watch_place::<WireDeployment>(&client, WatchScope::labelled(deployments, ISTIOD), &changed),
             istiods: pods(ISTIOD),
             proxies: pods(&format!("app.kubernetes.io/name={PROXY}")),
-            relays: pods(&format!("app.kubernetes.io/name in ({RELAY},isthmus-agent)")),
+            relays: pods(&format!("app.kubernetes.io/name in ({RELAY},{AGENT})")),
             kube_system: namespace(UUID_NAMESPACE),
             namespace: namespace(role.namespace.as_str()),
             services: options.finds_gateways().then(|| {
