@@ -204,6 +204,7 @@ fn all_that_runs_in_a_cluster_goes_only_when_allowed() {
 fn a_managed_gateway_goes_only_when_allowed() {
     const WEST: &str = "name: west}\nspec: {";
     const MANAGED: &str = "name: west}\nspec: {network: network-west, gateway: {manage: true}, ";
+    const LEAVING: &str = "name: west}\nspec: {state: leaving, ";
     let checkout = Checkout::new();
     let gateway = checkout.path("rendered/west/gateway.gateway.networking.k8s.io-isthmus-eastwest.yaml");
     checkout.engine(&["apply"]).done();
@@ -224,7 +225,6 @@ fn a_managed_gateway_goes_only_when_allowed() {
     }
     assert!(gateway.exists());
     // requests come through it until its links have left
-    const LEAVING: &str = "name: west}\nspec: {state: leaving, ";
     checkout.edit("specs/mesh.yaml", WEST, LEAVING);
     checkout.shows(&["plan"], 4, &[goes, "--allow-delete"]);
     checkout.edit("specs/mesh.yaml", LEAVING, WEST);

@@ -517,8 +517,8 @@ async fn evidence_is_the_worst_of_all_that_pods_say() {
 #[tokio::test]
 async fn a_hand_over_goes_no_further_while_no_pod_of_who_is_to_act_is_ready() {
     let world = SourcesWorld::started().await;
-    let state = json!({"version": 1, "to": "agent", "serial": 3, "stage": "ready"}).to_string();
-    world.kube.put("configmaps", config_map("isthmus-hand-over", &json!({"state.json": state})));
+    let answer = json!({"version": 1, "to": "agent", "serial": 3, "stage": "ready"}).to_string();
+    world.kube.put("configmaps", config_map("isthmus-hand-over", &json!({"state.json": answer})));
     let stage = |world: &SourcesWorld| {
         let hand_over = seen(world)?.hand_over?;
         Some((hand_over.stage, hand_over.reason))
