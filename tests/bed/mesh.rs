@@ -574,7 +574,7 @@ impl BedMesh {
         assert!(last.contains(&format!("URI=spiffe://{}/ns/shop/sa/client", from.domain)), "{last}");
     }
 
-    /// When an object was last written, as the apiserver's audit log says.
+    /// When the last write of an object was asked for, as the apiserver's audit log says: its answer can come after what it leads to.
     pub(super) fn written(&self, cluster: BedCluster, resource: &str, name: &str) -> jiff::Timestamp {
         let log = fs::read_to_string(self.folder(cluster).join("audit.log")).unwrap();
         let events = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -583,7 +583,7 @@ impl BedMesh {
                 && event["objectRef"]["name"] == name
                 && ["create", "update", "patch"].iter().any(|verb| event["verb"] == *verb)
         });
-        let times = writes.map(|event| event["stageTimestamp"].as_str().unwrap().parse().unwrap());
+        let times = writes.map(|event| event["requestReceivedTimestamp"].as_str().unwrap().parse().unwrap());
         times.max().unwrap_or_else(|| panic!("{name} was never written in {}", cluster.name))
     }
 
