@@ -83,6 +83,13 @@ pub(crate) fn expired() -> Bytes {
     Bytes::from(format!("{}\n", json!({ "type": "ERROR", "object": object })))
 }
 
+/// The event after those that a watch begins with, of objects of this kind and version, at a version of the list.
+pub(super) fn end_of_initial_events(kind: &str, api_version: &str, version: &str) -> Value {
+    let annotations = json!({ "k8s.io/initial-events-end": "true" });
+    let metadata = json!({ "resourceVersion": version, "creationTimestamp": null, "annotations": annotations });
+    json!({ "type": "BOOKMARK", "object": { "kind": kind, "apiVersion": api_version, "metadata": metadata } })
+}
+
 /// A body that gives these bytes and then says nothing.
 pub(crate) fn idling(first: Bytes) -> Body {
     let first = stream::iter((!first.is_empty()).then(|| Ok::<_, BodyError>(Frame::data(first))));

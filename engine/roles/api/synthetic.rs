@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::roles::api::request::{ApiRequest, Resource, Verb};
-use crate::roles::api::status::expired;
+use crate::roles::api::status::{end_of_initial_events, expired};
 use crate::types::name::{Digest, TrustDomain};
 use crate::wire::shared::Shared;
 
@@ -98,15 +98,7 @@ impl Synthetic {
             lines.push_str(&format!("{}\n", json!({ "type": "ADDED", "object": object })));
         }
         if initial {
-            let bookmark = json!({ "type": "BOOKMARK", "object": {
-                "kind": self.kind,
-                "apiVersion": self.api_version,
-                "metadata": {
-                    "resourceVersion": version,
-                    "creationTimestamp": null,
-                    "annotations": { "k8s.io/initial-events-end": "true" },
-                },
-            } });
+            let bookmark = end_of_initial_events(&self.kind, &self.api_version, &version);
             lines.push_str(&format!("{bookmark}\n"));
         }
         SyntheticResponse { body: Bytes::from(lines), idles: true }

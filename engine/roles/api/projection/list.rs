@@ -15,10 +15,8 @@ use super::object::{MAX_OBJECT, PeerVisibility, SHOWN_PART, write_next};
 use super::scan::{Scanner, UnreadJson};
 use super::shape::Shape;
 use super::shown::Visible;
+use crate::roles::api::status::end_of_initial_events;
 use crate::server::misread::Misread;
-
-/// The annotation of the event that ends those that a watch begins with (k8s.io/apimachinery `pkg/apis/meta/v1`).
-const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
 /// Most objects, and most bytes, that are waited for before a list is read on.
 const BATCH: usize = 4;
@@ -79,9 +77,8 @@ impl ListHead {
     fn end(self, shown: &Visible, out: &mut Vec<u8>) -> Result<String, Misread> {
         let (kind, api_version) = self.of_objects().ok_or(Misread::Shape)?;
         let version = self.resource_version.clone().filter(|version| !version.is_empty()).ok_or(Misread::Shape)?;
-        let metadata = json!({ "resourceVersion": version, "annotations": { INITIAL_EVENTS_END: "true" } });
-        let object = json!({ "kind": kind, "apiVersion": api_version, "metadata": metadata });
-        shown.write_event(json!({ "type": "BOOKMARK", "object": object }).to_string().as_bytes(), out)?;
+        let event = end_of_initial_events(kind, api_version, &version);
+        shown.write_event(event.to_string().as_bytes(), out)?;
         Ok(version)
     }
 }
