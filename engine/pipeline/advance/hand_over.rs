@@ -1,7 +1,7 @@
 //! Clusters that are handed over, between the checkout that renders their objects and the agent that writes them: joined links stay,
 //! and so do the objects.
 //!
-//! It takes three runs or more. The first says what is wanted, and marks what is given away. Once the cluster shows that the other side
+//! It takes three runs or more. The first notes who is to act, and marks the objects that are given away. Once the cluster shows that the other side
 //! can take it, or has left it, what links rest on names the other side, which writes from then on. When that is seen as well, the
 //! marks go, and rights that only the former side used.
 

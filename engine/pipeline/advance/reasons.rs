@@ -407,7 +407,7 @@ impl StandardLack {
 /// What a hand-over lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HandOverLack {
-    /// This run says what is wanted.
+    /// This run begins it.
     Begins,
     /// Links of the cluster move, and its objects with them.
     LinksMove,
