@@ -13,6 +13,8 @@
     reason = "a benchmark talks to a real process and stops at the first surprise"
 )]
 
+#[path = "support/front.rs"]
+mod front;
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../tests/support/live.rs"]
 mod live;
@@ -26,7 +28,6 @@ mod peer;
 #[path = "support/process.rs"]
 mod process;
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
@@ -35,15 +36,11 @@ use std::time::{Duration, Instant};
 use isthmus::simulation::cluster::SimulatedCluster;
 use isthmus::types::address::Gateway;
 use isthmus::wire::metadata::PrivateDocument;
-use rustls::ServerConfig;
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
-use tokio_rustls::TlsAcceptor;
 
-use live::{MAPS, is_private, own_answer, published};
+use front::over_tls;
+use live::{MAPS, is_private, own_answer, own_specs, published};
 use objects::ObjectServer;
 use peer::{Ca, Peer, json as json_answer};
 
@@ -61,34 +58,8 @@ impl Drop for AgentProcess {
     }
 }
 
-/// Takes TLS connections to an apiserver without TLS; a role asks no other.
-fn in_front_of(runtime: &Runtime, certificate: &(String, String), server: SocketAddr) -> SocketAddr {
-    let chain = CertificateDer::pem_slice_iter(certificate.0.as_bytes()).map(Result::unwrap).collect();
-    let key = PrivateKeyDer::from_pem_slice(certificate.1.as_bytes()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = config.with_no_client_auth().with_single_cert(chain, key).unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).unwrap();
-    let address = listener.local_addr().unwrap();
-    runtime.spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let (Ok(mut from), Ok(mut to)) = (acceptor.accept(stream).await, TcpStream::connect(server).await)
-                else {
-                    return;
-                };
-                drop(tokio::io::copy_bidirectional(&mut from, &mut to).await);
-            });
-        }
-    });
-    address
-}
-
-fn start(folder: &Path, apiserver: SocketAddr) -> AgentProcess {
-    process::kubeconfig(folder, "kubeconfig", &format!("https://{apiserver}"));
+fn start(folder: &Path, apiserver: &str) -> AgentProcess {
+    process::kubeconfig(folder, "kubeconfig", apiserver);
     let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
     command.args([
         "serve",
@@ -133,14 +104,7 @@ fn main() {
     let objects = apiserver.clone();
     let serving = ca.serving(&["127.0.0.1", "localhost"]);
     let own = runtime.block_on(Peer::start(&serving, move |head| own_answer(&east, &objects, head)));
-    let specs = format!(
-        "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {{name: shop}}\nspec: {{acceptForeignRoots: true}}\n---\n\
-         apiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: east}}\nspec:\n  reconciler: agent\n  \
-         multicluster: {{image: \"registry.example.com/isthmus:0.1.0\", apiHost: api.east.example.com}}\n  \
-         allow: {{addresses: [127.0.0.0/8, 203.0.113.0/24]}}\n  metadata:\n    endpoint: \"https://{}/metadata\"\n    ca:\n      inline: |\n        {}\n",
-        own.address,
-        ca.pem.trim_end().replace('\n', "\n        "),
-    );
+    let specs = own_specs(own.address, &ca.pem);
     apiserver.put(MAPS, json!({ "metadata": { "name": "isthmus-agent" }, "data": { "specs.yaml": specs } }));
     let mut peers = Vec::new();
     for at in 2..count + 2 {
@@ -172,11 +136,10 @@ fn main() {
     let entered = runtime.enter();
     let certificate = process::certificate(folder.path());
     let url = apiserver.access().config.cluster_url;
-    let server = format!("{}:{}", url.host().unwrap(), url.port_u16().unwrap()).parse().unwrap();
     drop(entered);
-    let front = in_front_of(&runtime, &certificate, server);
+    let front = runtime.block_on(over_tls(&url, (&certificate.0, &certificate.1)));
     let begin = Instant::now();
-    let agent = start(folder.path(), front);
+    let agent = start(folder.path(), &front);
     let mut peak = 0;
     loop {
         peak = peak.max(process::memory(agent.0.id(), "VmRSS:"));

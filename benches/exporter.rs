@@ -13,6 +13,9 @@
     reason = "a benchmark talks to a real process and stops at the first surprise"
 )]
 
+#[allow(dead_code, reason = "shared with other benchmarks")]
+#[path = "support/front.rs"]
+mod front;
 #[path = "../tests/support/kube.rs"]
 #[allow(dead_code, reason = "the exporter asks for less than the tests do")]
 mod kube;
@@ -37,15 +40,11 @@ use isthmus::server::limits::RoleLimits;
 use serde_json::{Value, json};
 
 use kube::Kube;
-use load::{CONNECTIONS, Question, connect, median};
+use load::{CONNECTIONS, Question, connect, median, number};
 use process::{OWN, PEER, signer};
 
 const DOCUMENT: &str = "/metadata/public/public.json";
 const NAMESPACE: &str = "istio-system";
-
-fn number(name: &str, usual: usize) -> usize {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
-}
 
 /// A cluster in which all is there that the public document needs.
 async fn cluster() -> Kube {

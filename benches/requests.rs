@@ -19,6 +19,9 @@
 
 #[path = "support/envoy.rs"]
 mod envoy;
+#[allow(dead_code, reason = "shared with other benchmarks")]
+#[path = "support/front.rs"]
+mod front;
 #[path = "support/load.rs"]
 mod load;
 #[path = "support/process.rs"]
@@ -44,7 +47,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use envoy::Duties;
-use load::{CONNECTIONS, Question, connect, median};
+use load::{CONNECTIONS, Question, connect, median, number};
 use process::{OWN, PEER, kubeconfig, signer, token};
 
 const SERVICE: &str = "/api/v1/namespaces/shop/services/orders";
@@ -61,11 +64,6 @@ const LIMITS: [&str; 6] = [
 /// Those that older builds do not know.
 const LATER_LIMITS: [&str; 3] =
     ["requests-per-peer=100000", "rate-unauthenticated=1000000/1000000", "connections-per-peer=10000"];
-
-/// A number of the environment, for shorter and longer runs.
-fn number(name: &str, usual: usize) -> usize {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
-}
 
 fn service() -> Value {
     json!({

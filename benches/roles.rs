@@ -17,6 +17,8 @@
 
 #[path = "support/far.rs"]
 mod far;
+#[path = "support/front.rs"]
+mod front;
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../tests/support/objects.rs"]
 mod objects;
@@ -43,11 +45,10 @@ use isthmus::server::stream::StreamTransform as _;
 use isthmus::server::{Body, BodyError, Bound, Certificates, Handler, whole};
 use isthmus::wire::share::Share;
 use reqwest::{Certificate, Client};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio::time::{interval, sleep};
 
+use front::over_tls;
 use process::{OWN, PEER, kubeconfig, signer, token};
 
 /// That of the program that is measured.
@@ -374,30 +375,6 @@ fn alone(pods: &[String]) {
 
 const MAPS: &str = "/api/v1/namespaces/istio-system/configmaps";
 
-/// Serves over TLS what a plain server answers, since a role asks no other apiserver.
-async fn over_tls(plain: http::Uri, (certificate, key): (&str, &str)) -> String {
-    let plain = plain.authority().unwrap().to_string();
-    let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).map(Result::unwrap).collect();
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let tls = tls.with_no_client_auth().with_single_cert(chain, key).unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let (acceptor, plain) = (acceptor.clone(), plain.clone());
-            tokio::spawn(async move {
-                let mut stream = acceptor.accept(stream).await.unwrap();
-                let mut server = tokio::net::TcpStream::connect(plain).await.unwrap();
-                drop(tokio::io::copy_bidirectional(&mut stream, &mut server).await);
-            });
-        }
-    });
-    format!("https://{address}")
-}
-
 #[tokio::main]
 #[allow(clippy::too_many_lines, reason = "one measurement after the other")]
 async fn main() {
@@ -413,7 +390,7 @@ async fn main() {
     kubeconfig(
         folder.path(),
         "relay.kubeconfig",
-        &over_tls(own.access().config.cluster_url, (&certificate, &key)).await,
+        &over_tls(&own.access().config.cluster_url, (&certificate, &key)).await,
     );
     let relay = BenchRole::start(folder.path(), "relay");
     let mut identity = None;

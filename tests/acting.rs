@@ -15,7 +15,7 @@ use isthmus::wire::metadata::{PrivateDocument, PublicDocument};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::support::live::{MAPS, SECRETS, is_private, own_answer, published};
+use crate::support::live::{MAPS, SECRETS, is_private, own_answer, own_specs, published};
 use crate::support::objects::ObjectServer;
 use crate::support::peer::{Ca, Peer, PeerStep, Serving, answer, json as json_answer, send};
 
@@ -92,14 +92,7 @@ impl Acting {
         let (shown, objects) = (east.clone(), apiserver.clone());
         let script = move |head: &str| own_answer(&shown, &objects, head);
         let own = runtime.block_on(Peer::start(&serving(&ca), script));
-        let specs = format!(
-            "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {{name: shop}}\nspec: {{acceptForeignRoots: true}}\n---\n\
-             apiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: east}}\nspec:\n  reconciler: agent\n  \
-             multicluster: {{image: \"registry.example.com/isthmus:0.1.0\", apiHost: api.east.example.com}}\n  \
-             allow: {{addresses: [127.0.0.0/8, 203.0.113.0/24]}}\n  metadata:\n    endpoint: \"https://{}/metadata\"\n    ca:\n      inline: |\n        {}\n",
-            own.address,
-            ca.pem.trim_end().replace('\n', "\n        "),
-        );
+        let specs = own_specs(own.address, &ca.pem);
         apiserver.put(MAPS, json!({ "metadata": { "name": "isthmus-agent" }, "data": { "specs.yaml": specs } }));
         Self { runtime, apiserver, ca, east, own, peers: BTreeMap::new() }
     }

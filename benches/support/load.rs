@@ -13,12 +13,13 @@ use hyper::body::{Body, Incoming};
 use hyper::client::conn::http2::SendRequest;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::TlsConnector;
 
+use crate::front::acceptor;
 use crate::process;
 
 pub(crate) const CONNECTIONS: usize = 32;
@@ -59,13 +60,8 @@ where
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("{}", listener.local_addr().unwrap());
-    let chain = CertificateDer::from_pem_slice(&fs::read(folder.join("tls.crt")).unwrap()).unwrap();
-    let key = PrivateKeyDer::from_pem_slice(&fs::read(folder.join("tls.key")).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let mut config = config.with_no_client_auth().with_single_cert(vec![chain], key).unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let read = |file: &str| fs::read_to_string(folder.join(file)).unwrap();
+    let acceptor = acceptor((&read("tls.crt"), &read("tls.key")), &[b"h2"]);
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         let (acceptor, service) = (acceptor.clone(), service.clone());
@@ -119,6 +115,11 @@ impl Question {
         let requests = requests as f64;
         requests / process::cpu(pid).saturating_sub(before).as_secs_f64()
     }
+}
+
+/// A number of the environment, for shorter and longer runs.
+pub(crate) fn number(name: &str, usual: usize) -> usize {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
 
 pub(crate) fn median(values: &mut [f64]) -> f64 {

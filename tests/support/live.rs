@@ -2,6 +2,7 @@
 //! and are prepared. Used by tests and by a benchmark.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Mutex;
 
 use isthmus::simulation::cluster::{Fleet, SimulatedCluster};
@@ -21,6 +22,17 @@ pub(crate) const SECRETS: &str = "/api/v1/namespaces/istio-system/secrets";
 
 pub(crate) fn is_private(head: &str) -> bool {
     head.starts_with("GET /metadata/private/")
+}
+
+/// The specs of east, whose agent reads its own exporter at this address.
+pub(crate) fn own_specs(exporter: SocketAddr, ca: &str) -> String {
+    format!(
+        "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {{name: shop}}\nspec: {{acceptForeignRoots: true}}\n---\n\
+         apiVersion: isthmus.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: east}}\nspec:\n  reconciler: agent\n  \
+         multicluster: {{image: \"registry.example.com/isthmus:0.1.0\", apiHost: api.east.example.com}}\n  \
+         allow: {{addresses: [127.0.0.0/8, 203.0.113.0/24]}}\n  metadata:\n    endpoint: \"https://{exporter}/metadata\"\n    ca:\n      inline: |\n        {}\n",
+        ca.trim_end().replace('\n', "\n        "),
+    )
 }
 
 /// The documents of a peer, one of up to 250, that admits a cluster with these roots in effect.
