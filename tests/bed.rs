@@ -56,6 +56,8 @@ mod lying;
 mod mesh;
 #[path = "bed/observer.rs"]
 mod observer;
+#[path = "bed/outages.rs"]
+mod outages;
 #[path = "bed/proxy.rs"]
 mod proxy;
 #[path = "bed/raw.rs"]

@@ -61,7 +61,7 @@ impl BedMesh {
     }
 
     /// The object by which a cluster is shown of a peer.
-    fn declaration(&self, peer: BedCluster) -> Value {
+    pub(super) fn declaration(&self, peer: BedCluster) -> Value {
         json!({
             "apiVersion": "isthmus.dev/v1alpha1", "kind": "IstioMulticluster", "metadata": { "name": peer.name },
             "spec": {
@@ -79,7 +79,14 @@ impl BedMesh {
     }
 
     /// Waits until a condition of an object has this status and, if one is given, this reason.
-    fn condition(&self, cluster: BedCluster, peer: &str, kind: &str, status: &str, reason: Option<&str>) -> Value {
+    pub(super) fn condition(
+        &self,
+        cluster: BedCluster,
+        peer: &str,
+        kind: &str,
+        status: &str,
+        reason: Option<&str>,
+    ) -> Value {
         let mut found = Value::Null;
         self.until(&format!("{kind} of {peer} in {} to be {status}", cluster.name), || {
             let object = self.peer_object(cluster, peer);
@@ -173,6 +180,7 @@ fn two_agents_join_by_objects_alone_and_part() {
         thread::sleep(Duration::from_secs(5));
     });
     one_of_two_replicas_writes(&mesh);
+    mesh.loses_nothing_by_outages();
     a_changed_root_waits(&mesh);
     part(&mesh);
 }

@@ -93,4 +93,10 @@ fn roles_of_the_version_before_work_beside_ours() {
     mesh.a_service_arrives(west, east, "from-both");
     let after = fs::read_to_string(mesh.checkout().join("rendered/east/secret-istio-remote-secret-west.yaml")).unwrap();
     assert_eq!(before, after, "the remote secret is as it was");
+
+    // an update that is taken back: its roles first, then what is rendered for them
+    mesh.loses_nothing_while("west has roles of 0.1.0 again, east ours", || roll(&mesh, west, &former));
+    mesh.a_service_arrives(west, east, "from-former-again");
+    mesh.loses_nothing_while("west is updated again", || roll(&mesh, west, ENGINE));
+    mesh.a_service_arrives(east, west, "from-ours-again");
 }
