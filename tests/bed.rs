@@ -33,6 +33,9 @@ mod chart;
 mod closed;
 #[path = "bed/crowd.rs"]
 mod crowd;
+#[path = "support/deckhouse.rs"]
+#[allow(dead_code, reason = "the bed needs less of it than the other tests")]
+mod deckhouse;
 #[path = "bed/direct.rs"]
 mod direct;
 #[path = "bed/domains.rs"]
@@ -54,10 +57,15 @@ mod join;
 mod lying;
 #[path = "bed/mesh.rs"]
 mod mesh;
+#[path = "bed/mixed.rs"]
+mod mixed;
 #[path = "bed/observer.rs"]
 mod observer;
 #[path = "bed/outages.rs"]
 mod outages;
+#[path = "support/peer.rs"]
+#[allow(dead_code, reason = "the bed needs less of it than the other tests")]
+mod peer;
 #[path = "bed/proxy.rs"]
 mod proxy;
 #[path = "bed/raw.rs"]

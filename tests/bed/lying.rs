@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
 use isthmus::server::limits::RoleLimits;
@@ -15,9 +15,10 @@ use tokio::runtime::Runtime;
 
 use super::mesh::{BedCluster, BedMesh};
 
-struct LyingProxy {
-    client: reqwest::Client,
-    apiserver: String,
+/// Passes on what an apiserver has, whoever asks.
+pub(super) struct LyingProxy {
+    pub(super) client: reqwest::Client,
+    pub(super) apiserver: String,
 }
 
 /// What serves in the place of the api-proxy for as long as this is there.
@@ -31,9 +32,16 @@ impl Handler for LyingProxy {
 
     async fn handle(&self, request: Request<Incoming>, _from: SocketAddr) -> Result<Response<Body>, Infallible> {
         let path = request.uri().path_and_query().unwrap().as_str();
+        Ok(self.pass(path, request.headers(), &["accept"]).await)
+    }
+}
+
+impl LyingProxy {
+    /// Asks for a path with some of the headers, and gives the answer as it comes.
+    pub(super) async fn pass(&self, path: &str, headers: &HeaderMap, passed: &[&str]) -> Response<Body> {
         let mut asked = self.client.get(format!("{}{path}", self.apiserver));
-        if let Some(accept) = request.headers().get("accept") {
-            asked = asked.header("accept", accept);
+        for (name, value) in passed.iter().filter_map(|name| Some((*name, headers.get(*name)?))) {
+            asked = asked.header(name, value);
         }
         let answer = asked.send().await.unwrap();
         let (status, kind) = (answer.status(), answer.headers().get("content-type").cloned());
@@ -43,20 +51,25 @@ impl Handler for LyingProxy {
         if let Some(kind) = kind {
             response.headers_mut().insert("content-type", kind);
         }
-        Ok(response)
+        response
     }
 }
 
 impl BedMesh {
-    /// Takes the place of a cluster's api-proxy.
-    pub(super) fn lies(&self, cluster: BedCluster) -> LyingServer {
-        self.stop("proxy", cluster);
+    /// What a cluster's apiserver has, asked as its administrator.
+    pub(super) fn apiserver(&self, cluster: BedCluster) -> LyingProxy {
         let read = |file: &str| fs::read(self.folder(cluster).join(file)).unwrap();
-        let text = |file: &str| String::from_utf8(read(file)).unwrap();
         let identity = reqwest::Identity::from_pem(&[read("admin.key"), read("admin.crt")].concat()).unwrap();
         let ca = reqwest::Certificate::from_pem(&read("api-ca.crt")).unwrap();
         let client = reqwest::Client::builder().tls_certs_only([ca]).identity(identity).build().unwrap();
-        let proxy = LyingProxy { client, apiserver: format!("https://{}", cluster.address(2, 6443)) };
+        LyingProxy { client, apiserver: format!("https://{}", cluster.address(2, 6443)) }
+    }
+
+    /// Takes the place of a cluster's api-proxy.
+    pub(super) fn lies(&self, cluster: BedCluster) -> LyingServer {
+        self.stop("proxy", cluster);
+        let proxy = self.apiserver(cluster);
+        let text = |file: &str| fs::read_to_string(self.folder(cluster).join(file)).unwrap();
         let certificates = Certificates::from_pem(&text("proxy-files/tls.crt"), &text("proxy-files/tls.key")).unwrap();
         let runtime = Runtime::new().unwrap();
         let running = runtime.block_on(async {
