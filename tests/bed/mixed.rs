@@ -109,8 +109,8 @@ struct DeckModule<'a> {
 }
 
 impl DeckModule<'_> {
-    /// One look at its objects and at what their peers publish.
-    fn look(&mut self) {
+    /// Reads its objects, and what their peers publish.
+    fn poll(&mut self) {
         let mut list = self.mesh.kubectl(self.west);
         let list = succeed(list.args(["get", "istiomulticlusters.deckhouse.io", "--output=json"]));
         let list: Value = serde_json::from_str(&list).unwrap();
@@ -337,7 +337,7 @@ fn a_checkout_an_agent_and_a_deckhouse_are_one_mesh() {
             let (peers, reading) = (BTreeMap::new(), BTreeMap::new());
             let mut module = DeckModule { mesh: &mesh, west, deck, runtime, ca, peers, made: Value::Null, reading };
             while acts.load(Ordering::Relaxed) {
-                module.look();
+                module.poll();
                 thread::sleep(Duration::from_secs(2));
             }
         });

@@ -43,8 +43,8 @@ fn outage() -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Has a cluster's agent look at a peer anew, by an edit that changes nothing.
-fn look(mesh: &BedMesh, cluster: BedCluster, peer: BedCluster, edit: &str) {
+/// Has a cluster's agent read a peer anew, by an edit that changes nothing.
+fn poll(mesh: &BedMesh, cluster: BedCluster, peer: BedCluster, edit: &str) {
     let spec = json!({ "spec": { "share": { "namespaces": ["*"], "except": ["kube-system", edit] } } });
     let patch = format!("--patch={spec}");
     succeed(mesh.kubectl(cluster).args(["patch", "istiomulticlusters", peer.name, "--type=merge", &patch]));
@@ -59,7 +59,7 @@ impl BedMesh {
     /// West's metadata cannot be read for a while, and can be read again.
     fn is_silent(&self, (east, west): (BedCluster, BedCluster), edit: &str) {
         let begun = Instant::now();
-        look(self, east, west, edit);
+        poll(self, east, west, edit);
         let failed = self.condition(east, "west", "PublicMetadataExchangeReady", "False", None);
         eprintln!("bed: {edit}: {} {}", failed["reason"], failed["message"]);
         thread::sleep(outage().saturating_sub(begun.elapsed()));
@@ -75,7 +75,7 @@ impl BedMesh {
         let exporter = |cluster| {
             self.run(cluster, "exporter", 20);
             self.ready(cluster, 20);
-            look(self, east, west, "exporter-is-back");
+            poll(self, east, west, "exporter-is-back");
             self.condition(east, "west", "PublicMetadataExchangeReady", "True", None);
             self.condition(east, "west", "PrivateMetadataExchangeReady", "True", None);
         };
