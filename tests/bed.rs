@@ -66,6 +66,12 @@ mod outages;
 #[path = "support/peer.rs"]
 #[allow(dead_code, reason = "the bed needs less of it than the other tests")]
 mod peer;
+#[path = "support/projected.rs"]
+#[allow(dead_code, reason = "the bed needs less of it than the other tests")]
+mod projected;
+#[path = "support/protobuf.rs"]
+#[allow(dead_code, reason = "the bed needs less of it than the other tests")]
+mod protobuf;
 #[path = "bed/proxy.rs"]
 mod proxy;
 #[path = "bed/raw.rs"]

@@ -53,6 +53,7 @@ mod policy;
 mod policy_file;
 mod pre_commit;
 mod projection;
+mod protobuf;
 mod proxy;
 mod pull_requests;
 mod reference;
@@ -88,6 +89,7 @@ mod support {
     pub(crate) mod objects;
     pub(crate) mod peer;
     pub(crate) mod projected;
+    pub(crate) mod protobuf;
     pub(crate) mod road;
     pub(crate) mod story;
     pub(crate) mod world;

@@ -11,6 +11,9 @@ pub enum Misread {
     /// JSON of another shape.
     #[error("expected what was asked for, found JSON of another shape")]
     Shape,
+    /// Not protobuf, or not of the kind that it should have.
+    #[error("expected what was asked for in protobuf, found something else")]
+    Protobuf,
     /// An object that is too long.
     #[error("expected at most {0} bytes of an object, found more")]
     TooLarge(usize),

@@ -154,6 +154,52 @@ impl StreamTransform for AsIs {
     }
 }
 
+/// A body whose bytes are changed on their way. It breaks off where they cannot be.
+pub(crate) fn changed(body: Body, change: impl StreamTransform + Unpin) -> Body {
+    ChangedBody { body, change: Some(change) }.boxed_unsync()
+}
+
+/// A body whose bytes are changed, until its end has come.
+struct ChangedBody<C> {
+    body: Body,
+    change: Option<C>,
+}
+
+impl<C: StreamTransform + Unpin> HttpBody for ChangedBody<C> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        loop {
+            let Some(change) = &mut this.change else { return Poll::Ready(None) };
+            let (changed, is_last) = match ready!(Pin::new(&mut this.body).poll_frame(context)) {
+                None => (change.finish().map_err(BodyError::from), true),
+                Some(Err(error)) => (Err(error), true),
+                Some(Ok(frame)) => {
+                    let changed = change.push(frame.into_data().unwrap_or_default()).map_err(BodyError::from);
+                    let is_last = changed.is_err();
+                    (changed, is_last)
+                }
+            };
+            if is_last {
+                this.change = None;
+            }
+            // nothing may come of what has not come whole
+            if !matches!(&changed, Ok(data) if data.is_empty()) {
+                return Poll::Ready(Some(changed.map(Frame::data)));
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.change.is_none()
+    }
+}
+
 /// The bounds of a stream.
 #[derive(Debug, Clone)]
 pub struct Bounds {

@@ -142,11 +142,7 @@ fn shares(mesh: &BedMesh, lines: &str) {
 
 /// Pods as large as real ones, with their services.
 fn crowd(mesh: &BedMesh, cluster: BedCluster, namespace: &str, first: usize, pods: usize) {
-    let read = |file: &str| std::fs::read(mesh.folder(cluster).join(file)).unwrap();
-    let identity = reqwest::Identity::from_pem(&[read("admin.key"), read("admin.crt")].concat()).unwrap();
-    let ca = reqwest::Certificate::from_pem(&read("api-ca.crt")).unwrap();
-    let client = reqwest::Client::builder().tls_certs_only([ca]).identity(identity).build().unwrap();
-    let base = format!("https://{}", cluster.address(2, 6443));
+    let (client, base) = mesh.administers(cluster);
     let send = async |method: reqwest::Method, path: String, object: Value| {
         let patch = method == reqwest::Method::PATCH;
         let kind = if patch { "application/merge-patch+json" } else { "application/json" };

@@ -291,6 +291,15 @@ impl BedMesh {
         succeed(Command::new("kill").args([signal, pid.split_whitespace().next().unwrap()]));
     }
 
+    /// A client of a cluster's apiserver that may do all, and where that is.
+    pub(super) fn administers(&self, cluster: BedCluster) -> (reqwest::Client, String) {
+        let read = |file: &str| fs::read(self.folder(cluster).join(file)).unwrap();
+        let identity = reqwest::Identity::from_pem(&[read("admin.key"), read("admin.crt")].concat()).unwrap();
+        let ca = reqwest::Certificate::from_pem(&read("api-ca.crt")).unwrap();
+        let client = reqwest::Client::builder().tls_certs_only([ca]).identity(identity).build().unwrap();
+        (client, format!("https://{}", cluster.address(2, 6443)))
+    }
+
     pub(super) fn kubectl(&self, cluster: BedCluster) -> Command {
         let path = std::env::var("PATH").unwrap_or_default();
         let mut kubectl = Command::new("env");

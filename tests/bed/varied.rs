@@ -6,12 +6,18 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
+use bytes::Bytes;
+use isthmus::roles::api::projection::{AnswerForm, KINDS_IN_PROTOBUF, Visible};
+use isthmus::server::stream::StreamTransform as _;
+use isthmus::wire::share::Share;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::crowd::crowded;
 use super::mesh::{BedCluster, BedMesh};
 use super::observer::{Made, Observer, in_one_order};
+use super::projected::{initial_events, projected, view};
+use super::protobuf::{Encoder, answer, encode};
 use super::{one_at_a_time, succeed};
 
 const OBJECTS: &str = include_str!("varied.yaml");
@@ -29,6 +35,7 @@ fn a_reader_makes_the_same_of_whole_and_of_projected_objects() {
     mesh.components();
     mesh.join();
     varied(&mesh, west);
+    is_the_same_in_protobuf(&mesh, east, west);
     of_the_reader(&mesh, east);
 
     let seen = |way: &str| {
@@ -89,6 +96,94 @@ fn varied(mesh: &BedMesh, west: BedCluster) {
         patch.args(["patch", kind, name, "--namespace=varied", "--subresource=status", "--type=merge", "--patch"]);
         succeed(patch.arg(json!({ "status": object["status"] }).to_string()));
     }
+}
+
+/// How an api-proxy asks for lists.
+const PROTOBUF_OR_JSON: &str = "application/vnd.kubernetes.protobuf, application/json";
+
+/// What a peer is shown of lists of the apiserver is the same whether it gives them in protobuf or in JSON, and the api-proxy asks for
+/// protobuf.
+fn is_the_same_in_protobuf(mesh: &BedMesh, east: BedCluster, west: BedCluster) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (client, base) = mesh.administers(west);
+    let get = |path: &str, accept: &str| {
+        runtime.block_on(async {
+            let answer = client.get(format!("{base}{path}")).header("accept", accept).send().await.unwrap();
+            assert_eq!(answer.status(), 200, "{path}");
+            let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
+            (kind, answer.bytes().await.unwrap())
+        })
+    };
+    // what no JSON can say an apiserver takes in protobuf, and gives it as it can
+    let service = json!({
+        "metadata": { "name": "unreadable", "namespace": "varied", "annotations": { "networking.istio.io/exportTo": "ZZ<&>" } },
+        "spec": { "ports": [{ "name": "http", "port": 80, "targetPort": "http" }] },
+    });
+    let mut service = answer("v1", "Service", &encode("Service", &service, Encoder::Go));
+    let at = service.windows(2).position(|two| two == b"ZZ").unwrap();
+    service[at..at + 2].copy_from_slice(b"\xff\xc3");
+    runtime.block_on(async {
+        let request = client.post(format!("{base}/api/v1/namespaces/varied/services")).body(service);
+        let answer = request.header("content-type", "application/vnd.kubernetes.protobuf").send().await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+    });
+    for kind in KINDS_IN_PROTOBUF {
+        let group = if kind.group.is_empty() { "/api".to_owned() } else { format!("/apis/{}", kind.group) };
+        let path = format!("{group}/{}/{}", kind.version, kind.resource);
+        let now: Value = serde_json::from_slice(&get(&path, "application/json").1).unwrap();
+        let version = now["metadata"]["resourceVersion"].as_str().unwrap();
+        let path = format!("{path}?resourceVersion={version}&resourceVersionMatch=Exact");
+        let (of_json, json) = get(&path, "application/json");
+        let (of_protobuf, protobuf) = get(&path, PROTOBUF_OR_JSON);
+        assert_eq!((&*of_json, &*of_protobuf), ("application/json", "application/vnd.kubernetes.protobuf"));
+        let mut list = kind.list_as_json();
+        let mut chunks: Vec<Bytes> =
+            protobuf.chunks(1000).map(|chunk| list.push(Bytes::copy_from_slice(chunk)).unwrap()).collect();
+        chunks.push(list.finish().unwrap());
+        let chunks: Vec<&[u8]> = chunks.iter().map(AsRef::as_ref).collect();
+        let count = now["items"].as_array().unwrap().len();
+        for share in [Share::everything(), Share::usual()] {
+            let shown = Visible::of(kind.group, kind.resource, &view(share, None)).unwrap();
+            let list = projected(&shown, AnswerForm::List, [&json[..]]).unwrap();
+            assert_eq!(projected(&shown, AnswerForm::List, chunks.iter().copied()).unwrap(), list, "{path}");
+            let events = initial_events(&shown, [&json[..]]).unwrap();
+            assert_eq!(initial_events(&shown, chunks.iter().copied()).unwrap(), events, "{path}");
+        }
+        eprintln!(
+            "bed: {count} {} show the same in {} bytes of protobuf and {} of JSON",
+            kind.resource,
+            protobuf.len(),
+            json.len()
+        );
+        assert!(count > 0);
+    }
+
+    runtime.block_on(async {
+        let path = format!("{base}/api/v1/namespaces/varied/services/unreadable");
+        assert!(client.delete(path).send().await.unwrap().status().is_success());
+    });
+
+    // of what an apiserver writes for a list it keeps the size alone
+    let path = "/api/v1/services";
+    let written = || {
+        let metrics = String::from_utf8(get("/metrics", "*/*").1.to_vec()).unwrap();
+        let of_lists = |line: &&str| {
+            let labels = [r#"resource="services""#, r#"verb="LIST""#, r#"scope="cluster""#];
+            line.starts_with("apiserver_response_sizes_sum{") && labels.iter().all(|label| line.contains(label))
+        };
+        let sum = |line: &str| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
+        metrics.lines().filter(of_lists).map(sum).sum::<f64>()
+    };
+    let peer = mesh.asks_the_proxy(east, west);
+    mesh.until("the api-proxy to ask for protobuf", || {
+        let (_, wanted) = get(path, PROTOBUF_OR_JSON);
+        let before = written();
+        let list = peer.list(path);
+        let found = written() - before;
+        assert_eq!(list["kind"], "ServiceList");
+        #[allow(clippy::float_cmp, clippy::cast_precision_loss, reason = "whole numbers")]
+        if found == wanted.len() as f64 { Ok(()) } else { Err(format!("{found} bytes, not {}", wanted.len())) }
+    });
 }
 
 /// What the reader itself says of it: subsets by labels, locality, and pods of the peer chosen by a `ServiceEntry`.

@@ -371,6 +371,9 @@ const EVENT: &[u8] = b"{\"type\":\"ADDED\",\"object\":{}}\n";
 
 const SENT_EVENT: Result<Bytes, &str> = Ok(Bytes::from_static(EVENT));
 
+/// How the lists are asked for that an apiserver can write in protobuf.
+const PROTOBUF_OR_JSON: &str = "application/vnd.kubernetes.protobuf, application/json";
+
 const PODS: &str = "/api/v1/pods?limit=500&resourceVersion=0";
 
 fn list() -> Response<Body> {

@@ -1,6 +1,7 @@
 //! What of the apiserver's answers reaches a peer, over the wire.
 
 use super::*;
+use crate::support::protobuf::{Encoder, answer as in_protobuf_of, encode, held, list_in_protobuf};
 
 const ENTRIES: &str = "/apis/networking.istio.io/v1/workloadentries";
 const WATCH: &str = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
@@ -69,11 +70,11 @@ async fn a_peer_is_given_what_is_listed_in_whatever_form_it_asks() {
     let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io";
     let protobuf = "application/vnd.kubernetes.protobuf";
     for (accept, upstream) in [
-        (None, Some("application/json")),
-        (Some("*/*"), Some("application/json")),
-        (Some("application/vnd.kubernetes.protobuf,application/json"), Some("application/json")),
+        (None, Some(PROTOBUF_OR_JSON)),
+        (Some("*/*"), Some(PROTOBUF_OR_JSON)),
+        (Some("application/vnd.kubernetes.protobuf,application/json"), Some(PROTOBUF_OR_JSON)),
         (Some(partial.as_str()), Some(metadata)),
-        (Some(&*format!("{table},application/json")), Some("application/json")),
+        (Some(&*format!("{table},application/json")), Some(PROTOBUF_OR_JSON)),
         (Some(table), None),
         (Some(protobuf), None),
         (Some("application/cbor, application/yaml"), None),
@@ -105,7 +106,14 @@ async fn a_peer_is_given_what_is_listed_in_whatever_form_it_asks() {
     assert_eq!(unmarked(serde_json::from_slice(one.body()).unwrap()).0, shown("a"));
     let probe = world.get("/api", &of_west).await;
     assert_eq!(probe.body(), r#"{"kind":"APIVersions","versions":["v1"]}"#);
-    // an answer that is not JSON is none, and why there is none comes through
+    let asked = world.apiserver.asked();
+    assert!(
+        asked
+            .iter()
+            .filter(|asked| asked.path != "/api/v1/pods")
+            .all(|asked| asked.headers["accept"] != PROTOBUF_OR_JSON)
+    );
+    // an answer that cannot be read is none, and why there is none comes through
     assert_eq!(world.get("/api/v1/nodes", &of_west).await.status(), StatusCode::BAD_GATEWAY);
     let missing = world.get("/apis/multicluster.x-k8s.io/v1/serviceexports", &of_west).await;
     assert_eq!(
@@ -135,6 +143,136 @@ async fn a_peer_is_given_what_is_listed_in_whatever_form_it_asks() {
     }
     let secret = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/secrets.example.com";
     assert_eq!(world.get(secret, &of_west).await.status(), StatusCode::FORBIDDEN);
+}
+
+/// An answer in protobuf.
+fn in_protobuf(status: u16, more: &[(&str, &str)], body: Vec<u8>) -> Response<Body> {
+    answer(status, &[&[("content-type", "application/vnd.kubernetes.protobuf")], more].concat(), whole(body))
+}
+
+#[tokio::test]
+async fn lists_that_an_apiserver_gives_in_protobuf_are_given_in_json() {
+    const LONG: usize = 2000;
+    let service = |number: usize| {
+        json!({ "metadata": { "name": format!("s-{number}"), "namespace": "shop", "annotations": { "a": "secret" } },
+            "spec": { "clusterIP": "10.0.0.7", "ports": [{ "name": "http", "port": 80, "targetPort": "http", "nodePort": 7 }] } })
+    };
+    let services: Vec<Value> = (0..LONG).map(service).collect();
+    let of_pods = [pod("a"), pod("b")].map(|pod| held("Pod", &pod));
+    let script = move |asked: &Asked| {
+        if asked.path.contains("/configmaps") || asked.path.contains("watch=true") {
+            return None;
+        }
+        let wants_protobuf = asked.headers.get("accept").is_some_and(|accept| accept == PROTOBUF_OR_JSON);
+        let list = |resource: &str, items: &[Value]| {
+            list_in_protobuf(resource, &json!({ "resourceVersion": "9" }), items, Encoder::Go)
+        };
+        let (path, _) = asked.path.split_once('?').unwrap_or((&asked.path, ""));
+        match path {
+            "/api/v1/pods" if wants_protobuf => Some(in_protobuf(200, &[], list("pods", &of_pods))),
+            "/api/v1/services" if wants_protobuf => Some(in_protobuf(200, &[], list("services", &services))),
+            "/api/v1/namespaces" => Some(in_protobuf(200, &[], list("nodes", &[]))),
+            "/api/v1/namespaces/shop/pods/a" => Some(json_answer(200, &pod("a"))),
+            "/apis/discovery.k8s.io/v1/endpointslices" => {
+                let mut broken = list("endpointslices", &vec![json!({ "addressType": "IPv4" }); LONG]);
+                broken.truncate(broken.len() - 5);
+                Some(in_protobuf(200, &[], broken))
+            }
+            _ => None,
+        }
+    };
+    let world = world_with(limits(), script).await;
+    let (client, of_west) = (world.client().await, of_west());
+    let authorized = [("authorization", of_west.as_str())];
+    let given = |name: &str| {
+        let mut pod = shown(name);
+        pod.as_object_mut().unwrap().retain(|key, _| key != "kind" && key != "apiVersion");
+        pod
+    };
+    let list = world.get("/api/v1/pods", &of_west).await;
+    assert_eq!(list.headers()["content-type"], "application/json");
+    let wanted = json!({ "kind": "PodList", "apiVersion": "v1", "metadata": { "resourceVersion": "9" },
+        "items": [given("a"), given("b")] });
+    assert_eq!(lines(list.body()), [wanted]);
+    // a long one, which comes in parts
+    let list = lines(world.get("/api/v1/services", &of_west).await.body()).remove(0);
+    assert_eq!((list["items"].as_array().unwrap().len(), &list["items"][7]["metadata"]["name"]), (LONG, &json!("s-7")));
+    let port = json!([{ "name": "http", "port": 80, "targetPort": "http" }]);
+    assert_eq!(list["items"][7]["spec"], json!({ "clusterIP": "10.0.0.7", "ports": port }));
+    // a watch that begins with what there is: short, and long
+    for (resource, count) in [("pods", 2), ("services", LONG)] {
+        let mut watch = client.send(Method::GET, &format!("/api/v1/{resource}?{WATCH}"), &authorized).await;
+        assert_eq!(watch.headers()["content-type"], "application/json");
+        let mut events = Vec::new();
+        while !events.ends_with(b"\n") || lines(&events).len() <= count {
+            events.extend(next(watch.body_mut()).await.unwrap().unwrap());
+        }
+        let events = lines(&events);
+        assert_eq!((events[0]["type"].as_str(), events[count]["type"].as_str()), (Some("ADDED"), Some("BOOKMARK")));
+        if resource == "pods" {
+            assert_eq!(events[1], json!({ "type": "ADDED", "object": shown("b") }));
+        }
+    }
+    let one = world.get("/api/v1/namespaces/shop/pods/a", &of_west).await;
+    assert_eq!(lines(one.body()), [shown("a")]);
+    for asked in world
+        .apiserver
+        .asked()
+        .iter()
+        .filter(|asked| asked.path.starts_with("/api/v1/") && !asked.path.contains("configmaps"))
+    {
+        let is_list = !asked.path.contains("watch=true") && !asked.path.ends_with("/pods/a");
+        assert_eq!(
+            asked.headers["accept"],
+            if is_list { PROTOBUF_OR_JSON } else { "application/json" },
+            "{}",
+            asked.path
+        );
+    }
+
+    // what is no such list is none
+    let other = world.get("/api/v1/namespaces", &of_west).await;
+    assert_eq!(other.status(), StatusCode::BAD_GATEWAY);
+    let slices = "/apis/discovery.k8s.io/v1/endpointslices";
+    if let Some(mut list) = client.try_send(Method::GET, slices, &authorized).await {
+        while next(list.body_mut()).await.expect("an end would look like an answer").is_ok() {}
+    }
+    let is_logged = |record: &Value| record["reason"].as_str().is_some_and(|reason| reason.contains("cannot be read"));
+    world
+        .until(SOON, "the record", |world| world.sink.records().iter().filter(|record| is_logged(record)).count() == 2)
+        .await;
+}
+
+#[tokio::test]
+async fn why_there_is_no_list_reaches_a_peer_from_protobuf_too() {
+    let script = |asked: &Asked| {
+        let (code, reason) = match asked.path.as_str() {
+            "/api/v1/pods" => (410, "Expired"),
+            "/api/v1/services" => (403, "Forbidden"),
+            "/api/v1/nodes" => (429, "TooManyRequests"),
+            "/api/v1/namespaces" => (500, "InternalError"),
+            _ => return None,
+        };
+        let details = json!({ "name": "secret", "retryAfterSeconds": 3, "causes": [{ "message": "secret" }] });
+        let status = json!({ "metadata": {}, "status": "Failure", "message": "it is so", "reason": reason,
+            "details": details, "code": code });
+        let body = in_protobuf_of("v1", "Status", &encode("Status", &status, Encoder::Go));
+        Some(in_protobuf(code, &[("retry-after", "3")], body))
+    };
+    let world = world_with(limits(), script).await;
+    for (path, code, reason) in
+        [("pods", 410, "Expired"), ("services", 403, "Forbidden"), ("nodes", 429, "TooManyRequests")]
+    {
+        let answer = world.get(&format!("/api/v1/{path}"), &of_west()).await;
+        let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": "it is so",
+            "reason": reason, "details": { "retryAfterSeconds": 3 }, "code": code });
+        assert_eq!((answer.status().as_u16(), lines(answer.body())), (code, vec![status]));
+        assert_eq!(answer.headers()["content-type"], "application/json");
+        assert_eq!(answer.headers()["retry-after"], "3");
+    }
+    let failed = world.get("/api/v1/namespaces", &of_west()).await;
+    let status = lines(failed.body()).remove(0);
+    assert_eq!((failed.status().as_u16(), &status["message"]), (500, &json!("the apiserver cannot answer this now")));
 }
 
 #[tokio::test]

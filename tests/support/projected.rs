@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 pub(crate) const NETWORK: &str = "network-west";
 pub(crate) const OF_NETWORK: &str = "topology.istio.io/network";
+/// Labels that direct traffic.
+const DIRECTING: [&str; 2] = ["/topology.istio.io/network", "/networking.istio.io/gatewayPort"];
 
 /// What may come out, as paths: `[]` are all elements of a list, `*` all keys of a map but those that direct traffic, and
 /// `/` begins a key with dots in it.
@@ -133,9 +135,9 @@ pub(crate) fn has_only(value: &Value, lists: &[&str]) {
         let is_listed = listed.iter().any(|one| {
             *one == path
                 || one.strip_suffix('*').is_some_and(|map| {
-                    path.strip_prefix(map).is_some_and(|key| {
-                        key != format!("/{OF_NETWORK}") && key != "/networking.istio.io/gatewayPort" && !key.contains("[]")
-                    })
+                    // a selector and ports direct nothing by what they are called
+                    let directs = |key: &str| map.ends_with("labels.") && DIRECTING.contains(&key);
+                    path.strip_prefix(map).is_some_and(|key| !directs(key) && !key.contains("[]"))
                 })
                 // a list or an object that is not there
                 || (leaf.is_null() && listed.iter().any(|one| one.starts_with(&format!("{path}[]")) || one.starts_with(&format!("{path}."))))

@@ -95,20 +95,29 @@ pub fn upstream(incoming: &HeaderMap, form: Accept) -> Result<HeaderMap, HeaderR
     Ok(headers)
 }
 
+const WHOLE_JSON: &str = "application/json";
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+
+/// Asks for Kubernetes' protobuf before JSON, where whole objects are asked for.
+pub(crate) fn prefer_protobuf(headers: &mut HeaderMap) {
+    if headers.get(ACCEPT).is_some_and(|accept| accept == WHOLE_JSON) {
+        headers.insert(ACCEPT, HeaderValue::from_static("application/vnd.kubernetes.protobuf, application/json"));
+    }
+}
+
 /// The first form of JSON that a request takes. istiod names protobuf before it, kubectl a `Table`; both take JSON as well
 /// (k8s.io/apiserver `pkg/endpoints/handlers/negotiation` reads them in this order, too).
 fn json_of(accept: Option<&HeaderValue>) -> Result<HeaderValue, HeaderRefused> {
-    const WHOLE: &str = "application/json";
-    let Some(accept) = accept else { return Ok(HeaderValue::from_static(WHOLE)) };
+    let Some(accept) = accept else { return Ok(HeaderValue::from_static(WHOLE_JSON)) };
     let accept = accept.to_str().map_err(|_| HeaderRefused::Value)?;
     let form = |range: &str| {
         let mut parts = range.split(';').map(str::trim);
         let kind = parts.next().unwrap_or_default();
         let values: Vec<_> = parts.filter_map(|part| part.split_once('=')).collect();
         let value = |key: &str| values.iter().find(|(name, _)| *name == key).map(|(_, value)| *value);
-        let takes = ["application/json", "application/*", "*/*"].contains(&kind) && value("q") != Some("0");
+        let takes = [WHOLE_JSON, "application/*", "*/*"].contains(&kind) && value("q") != Some("0");
         match (value("as"), value("g"), value("v")) {
-            (None, ..) if takes => Some(WHOLE),
+            (None, ..) if takes => Some(WHOLE_JSON),
             (Some("PartialObjectMetadata"), Some("meta.k8s.io"), Some("v1")) if takes => {
                 Some("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1")
             }
@@ -166,8 +175,17 @@ pub fn impersonate(headers: &mut HeaderMap, user: &str) {
 
 /// Whether an answer is JSON.
 pub(crate) fn is_json(headers: &HeaderMap) -> bool {
+    is_of_type(headers, WHOLE_JSON)
+}
+
+/// Whether an answer is Kubernetes' protobuf.
+pub(crate) fn is_protobuf(headers: &HeaderMap) -> bool {
+    is_of_type(headers, PROTOBUF)
+}
+
+fn is_of_type(headers: &HeaderMap, wanted: &str) -> bool {
     let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(wanted))
 }
 
 /// Headers of answers that come back.

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, Collected, Limited};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::roles::api::headers::{self, is_json};
+use crate::roles::api::headers::{self, is_json, is_protobuf};
 use crate::roles::api::projection::{self, AnswerForm};
 use crate::roles::api::request::{self, ApiRequest};
 use crate::roles::api::status::{Refused, expired, idling};
@@ -25,7 +25,8 @@ use crate::roles::proxy::refusal::ProxyRefusal;
 use crate::roles::proxy::state::Proxy;
 use crate::roles::watches::PeerShare;
 use crate::server::stream::{
-    AsIs, Bounds, BreakOff, Ends, Framing, GatheredBody, StreamEnd, StreamOutcome, StreamTransform as _, gather, pass,
+    AsIs, Bounds, BreakOff, Ends, Framing, GatheredBody, StreamEnd, StreamOutcome, StreamTransform as _, changed,
+    gather, pass,
 };
 use crate::server::upstream::{Awaited, Upstream, UpstreamError};
 use crate::server::{Body, nothing, whole};
@@ -80,15 +81,23 @@ impl Proxy {
         let method = if asked.head_only { Method::HEAD } else { Method::GET };
         let (upstream, patience) =
             if forward.list { (&self.lists_upstream, self.limits.list) } else { (&self.upstream, self.limits.request) };
-        let response = self.as_peer(asked, upstream).send(method, &forward.path_and_query, patience).await?;
-        let (head, body) = response.into_parts();
-        let answered = headers::answer(&head.headers);
-        let is_json = headers::is_json(&answered);
-        let body = match head.status {
-            StatusCode::OK if is_json => body,
-            StatusCode::OK => return Err(ProxyRefusal::NotJson),
-            StatusCode::NOT_MODIFIED => nothing(),
-            status => {
+        let mut asking = self.as_peer(asked, upstream);
+        // of an answer that peers get no more than the head of, that is to be the head of JSON
+        let protobuf = forward.protobuf.filter(|_| !asked.head_only);
+        if protobuf.is_some() {
+            headers::prefer_protobuf(&mut asking.headers);
+        }
+        let (head, body) = asking.send(method, &forward.path_and_query, patience).await?.into_parts();
+        let mut answered = headers::answer(&head.headers);
+        let body = match (head.status, protobuf) {
+            (StatusCode::OK, _) if is_json(&answered) => body,
+            (StatusCode::OK, Some(kind)) if is_protobuf(&answered) => {
+                answered.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                changed(body, kind.list_as_json())
+            }
+            (StatusCode::OK, _) => return Err(ProxyRefusal::NotJson),
+            (StatusCode::NOT_MODIFIED, _) => nothing(),
+            (status, _) => {
                 let failed = failed(status, &answered, body, asked.head_only, self.limits.request).await;
                 return Ok(ForwardedAnswer::Whole(failed));
             }
@@ -269,7 +278,11 @@ async fn failed(
         Refused::new(status, "the apiserver cannot answer this now").response()
     } else {
         let text = timeout(patience, Limited::new(body, MAX_STATUS).collect()).await;
-        let text = text.ok().and_then(Result::ok).map(Collected::to_bytes).filter(|_| is_json(answered));
+        let text = text.ok().and_then(Result::ok).map(Collected::to_bytes).and_then(|text| match () {
+            () if is_json(answered) => Some(text),
+            () if is_protobuf(answered) => projection::protobuf_status(&text).ok().map(Bytes::from),
+            () => None,
+        });
         let text = text.and_then(|text| projection::status(&text).ok());
         match text {
             Some(text) => Response::new(whole(text)),

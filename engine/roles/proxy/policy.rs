@@ -29,7 +29,7 @@
 //! objects that have it: a selector may name what is shown, and nothing else. A Gateway of a peer would stand beside the
 //! reviewed one, or in its place (istio.io/istio `pilot/pkg/xds/endpoints/ep_filters.go`).
 
-use crate::roles::api::projection::{View, Visible};
+use crate::roles::api::projection::{ProtobufKind, View, Visible};
 use crate::roles::api::request::{ApiRequest, Verb};
 use crate::roles::api::synthetic::Synthetic;
 use crate::roles::api::table::{Denied, TableEntry};
@@ -68,6 +68,8 @@ pub struct Forward {
     pub watch: bool,
     /// Its answer may be long.
     pub list: bool,
+    /// In what form its answer, a list, is asked for rather than in JSON.
+    pub protobuf: Option<&'static ProtobufKind>,
     /// What of its answer is given.
     pub shown: Visible,
     /// The watch that begins with its answer, a list, and continues with the events after it.
@@ -131,5 +133,7 @@ fn forward(request: &ApiRequest, shown: Visible, seconds: u64) -> Admitted {
     let request = initial.as_ref().unwrap_or(request);
     let path_and_query = request.path_and_query(seconds);
     let (watch, list) = (request.verb == Verb::Watch, request.verb == Verb::List);
-    Admitted::Forward(Forward { path_and_query, watch, list, shown, continues })
+    let of_list = request.resource().filter(|_| list);
+    let protobuf = of_list.and_then(|of| ProtobufKind::of(&of.group, &of.version, &of.resource));
+    Admitted::Forward(Forward { path_and_query, watch, list, protobuf, shown, continues })
 }

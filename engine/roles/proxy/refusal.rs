@@ -64,13 +64,19 @@ pub(super) enum ProxyRefusal {
     NotJson,
     /// The apiserver's answer breaks off before its end.
     #[error("the apiserver broke off: {0}")]
-    BrokenOff(#[from] BodyError),
+    BrokenOff(BodyError),
     /// The apiserver's answer cannot be read.
     #[error("the apiserver's answer cannot be read: {0}")]
     Misread(#[from] Misread),
     /// The apiserver does not take the role's own token; passed on, it would read as if the peer's was refused.
     #[error("the apiserver refused the role's own credential")]
     OwnCredential,
+}
+
+impl From<BodyError> for ProxyRefusal {
+    fn from(error: BodyError) -> Self {
+        if let BodyError::Misread(misread) = error { Self::Misread(misread) } else { Self::BrokenOff(error) }
+    }
 }
 
 impl ProxyRefusal {

@@ -3,14 +3,15 @@
 //! The api-proxy gives no more of its cluster, and the relay of a reader takes no more from a peer: that one may run another
 //! api-proxy, or one that lies.
 //!
-//! The apiserver is asked for JSON, and its answer is written anew object by object while it comes: a list, a watch, or one
-//! object. At most one object is held. What cannot be read ends the answer with an error, and does not pass. Bookmarks and
-//! errors of a watch pass with their own fields.
+//! The apiserver's answer is JSON, and is written anew object by object while it comes: a list, a watch, or one object. At most
+//! one object is held. What cannot be read ends the answer with an error, and does not pass. Bookmarks and errors of a watch
+//! pass with their own fields. A list that comes in [protobuf] becomes the same list in JSON first.
 
 mod budget;
 mod fields;
 mod list;
 mod object;
+mod protobuf;
 mod scan;
 mod selector;
 mod shape;
@@ -20,6 +21,8 @@ mod view;
 pub use budget::HeldBudget;
 pub use fields::{KINDS, SHOWN_DEFINITIONS};
 pub use object::MAX_OBJECT;
+pub(in crate::roles) use protobuf::status as protobuf_status;
+pub use protobuf::{KINDS_IN_PROTOBUF, Presence, ProtobufField, ProtobufKind, ProtobufList, ProtobufType};
 pub use shape::{Shape, ShownField, ShownKind};
 pub use shown::Visible;
 pub use view::{Mark, View};

@@ -111,7 +111,7 @@ fn is_all(scan: &mut Scanner<'_>) -> Result<(), UnreadJson> {
 }
 
 /// Begins an entry of an object or a list of which `begun` says whether it has entries already.
-fn separate(out: &mut Vec<u8>, begun: &mut bool) {
+pub(super) fn separate(out: &mut Vec<u8>, begun: &mut bool) {
     if *begun {
         out.push(b',');
     }
@@ -119,7 +119,7 @@ fn separate(out: &mut Vec<u8>, begun: &mut bool) {
 }
 
 /// Names of fields need no escapes.
-fn write_name(out: &mut Vec<u8>, begun: &mut bool, name: &str) {
+pub(super) fn write_name(out: &mut Vec<u8>, begun: &mut bool, name: &str) {
     out.extend_from_slice(if *begun { b",\"" } else { b"\"" });
     *begun = true;
     out.extend_from_slice(name.as_bytes());
