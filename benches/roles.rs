@@ -26,6 +26,9 @@ mod objects;
 mod passing;
 #[path = "support/process.rs"]
 mod process;
+#[allow(dead_code, reason = "shared with the tests")]
+#[path = "../tests/support/protobuf.rs"]
+mod protobuf;
 
 use std::convert::Infallible;
 use std::fs;
@@ -88,6 +91,8 @@ struct BenchOrigin {
     peers: String,
     events: Vec<Bytes>,
     items: Vec<Bytes>,
+    /// A list of them in protobuf.
+    protobuf: Bytes,
 }
 
 /// A pod as a cluster has them, of some 14.8 kB: ten of a workload follow each other.
@@ -128,6 +133,13 @@ fn pod(number: usize) -> Value {
     })
 }
 
+/// The same pods as an apiserver sends them in protobuf.
+fn in_protobuf() -> Bytes {
+    let pods: Vec<Value> = (0..DISTINCT).map(|number| protobuf::held("Pod", &pod(number))).collect();
+    let pods: Vec<Value> = pods.iter().cycle().take(PODS).cloned().collect();
+    protobuf::list_in_protobuf("pods", &json!({ "resourceVersion": "9" }), &pods, protobuf::Encoder::Go).into()
+}
+
 /// A text as an apiserver sends it: `PODS` of these between `first` and `last`.
 fn many(first: &'static str, each: &[Bytes], last: &'static str) -> Body {
     let each: Vec<Bytes> = each.iter().cycle().take(PODS).cloned().collect();
@@ -149,6 +161,13 @@ impl Handler for BenchOrigin {
         } else {
             None
         };
+        if query.contains("protobuf") {
+            assert!(request.headers()["accept"].to_str().unwrap().contains("protobuf"));
+            let mut response = Response::new(whole(self.protobuf.clone()));
+            let kind = http::HeaderValue::from_static("application/vnd.kubernetes.protobuf");
+            response.headers_mut().insert("content-type", kind);
+            return Ok(response);
+        }
         let body = if query.contains("events") {
             many("", &self.events, "")
         } else if query.contains("many") {
@@ -321,6 +340,26 @@ async fn projection(client: impl Fn() -> Client, proxy: &BenchRole, passing: &Be
     );
 }
 
+/// Such a list where the apiserver gives it in protobuf, against one that it gives in JSON.
+async fn of_protobuf(client: impl Fn() -> Client, proxy: &BenchRole, token: &str) {
+    let mut took = [Vec::new(), Vec::new()];
+    let mut cpu = [Vec::new(), Vec::new()];
+    for _ in 0..ROUNDS {
+        for (form, selector) in ["protobuf", "many"].iter().enumerate() {
+            let before = proxy.cpu();
+            let url = format!("https://{}/api/v1/pods?labelSelector={selector}", proxy.address);
+            took[form].push(read(&client(), &url, token).await.0.as_secs_f64());
+            cpu[form].push(proxy.cpu().saturating_sub(before).as_secs_f64());
+        }
+    }
+    let ([protobuf, json], [of_protobuf, of_json]) = (took.map(median), cpu.map(median));
+    println!(
+        "list of {PODS} pods that the apiserver gives in protobuf: {protobuf:.2} s, {of_protobuf:.2} s of CPU; \
+         in JSON {json:.2} s, {of_json:.2} s of CPU; {:.2} of the time",
+        protobuf / json
+    );
+}
+
 /// A long list of a peer that is far away: as istiod reads it through the relay, and by itself.
 async fn from_afar(through_relay: &str, by_itself: &str, certificate: &str, token: &str) {
     let client = || {
@@ -416,8 +455,9 @@ async fn main() {
         .to_string(),
         events: pods.iter().map(|pod| format!("{{\"type\":\"ADDED\",\"object\":{pod}}}\n").into()).collect(),
         items: pods.iter().map(|pod| format!(",{pod}").into()).collect(),
+        protobuf: in_protobuf(),
     };
-    println!("a pod has {} bytes", pods[0].len());
+    println!("a pod has {} bytes, in protobuf {}", pods[0].len(), origin.protobuf.len() / PODS);
     alone(&pods);
     let mut limits = bench_limits();
     // an apiserver's own
@@ -456,6 +496,7 @@ async fn main() {
     println!("at rest: api-proxy {:.1} MiB, relay {:.1} MiB", mib(proxy.memory()), mib(relay.memory()));
 
     projection(client, &proxy, &BenchRole::passing(folder.path(), origin_address), &token).await;
+    of_protobuf(client, &proxy, &token).await;
 
     let through_relay = format!("https://{}/to/far", relay.address);
     from_afar(&through_relay, &format!("https://{far}"), &certificate, &token).await;
