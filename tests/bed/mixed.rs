@@ -52,9 +52,9 @@ impl Handler for ReadsAsDeckhouse {
 }
 
 /// Ends what a scope waits for, also when the test fails.
-struct Ends<'a>(&'a AtomicBool);
+struct EndsModule<'a>(&'a AtomicBool);
 
-impl Drop for Ends<'_> {
+impl Drop for EndsModule<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Relaxed);
     }
@@ -341,7 +341,7 @@ fn a_checkout_an_agent_and_a_deckhouse_are_one_mesh() {
                 thread::sleep(Duration::from_secs(2));
             }
         });
-        let _ends = Ends(&acts);
+        let _ends = EndsModule(&acts);
         settle(&mesh);
         mesh.synced(true);
         for (reader, peer) in mesh.links() {
