@@ -367,7 +367,7 @@ fn an_edit_of_what_links_rest_on_is_refused_while_they_are_joined() {
             "metadata: {name: bazaar}",
             "2 clusters are joined in the mesh `shop`, and the Mesh is now named `bazaar`",
         ),
-        ("name: west}\nspec: {", "name: west}\nspec: {reconciler: external, ", "`reconciler: rendered`"),
+        ("name: west}\nspec: {", "name: west}\nspec: {reconciler: external, ", "`multicluster.enabled: true`"),
         (
             "name: west}\nspec: {istio: {",
             "name: west}\nspec: {istio: {config: helmValues, ",

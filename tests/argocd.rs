@@ -326,9 +326,15 @@ fn a_paused_cluster_keeps_what_it_has() {
 
 #[test]
 fn a_cluster_of_another_checkout_is_refused_by_name() {
-    let checkout = Checkout::joined();
-    checkout.edit("specs/mesh.yaml", "name: west}\nspec: {", "name: west}\nspec: {reconciler: external, ");
-    fails(&checkout, &[("PARAM_CLUSTER", "west")], 4, "`external`");
+    let edit = |checkout: &Checkout| {
+        checkout.edit("specs/mesh.yaml", "name: west}\nspec: {", "name: west}\nspec: {reconciler: external, ");
+    };
+    let joined = Checkout::joined();
+    edit(&joined);
+    fails(&joined, &[("PARAM_CLUSTER", "west")], 4, "edit nothing but `reconciler`");
+    let fresh = Checkout::new();
+    edit(&fresh);
+    fails(&fresh, &[("PARAM_CLUSTER", "west")], 4, "`external`");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! A cluster that is handed over between a checkout and its agent, both of which run: the checkout's files are synced by a tool that
-//! prunes into an apiserver in memory, in which the agent acts. Its links stay joined and its remote secret is never gone.
+//! A cluster that is handed over between a checkout, its agent and another checkout, all of which run: the checkouts' files are synced by
+//! tools that prune into an apiserver in memory, in which the agent acts. Its links stay joined and its remote secret is never gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -22,13 +22,22 @@ const OF_LINKS: [(&str, &str); 4] =
 struct Handed {
     acting: Acting,
     checkout: Checkout,
+    /// What the tool calls its own.
+    instance: &'static str,
     /// Objects that the tool has made.
     synced: BTreeSet<(&'static str, String)>,
 }
 
+/// A checkout of another team, and the tool that syncs it.
+struct Others {
+    checkout: Checkout,
+    instance: &'static str,
+    synced: BTreeSet<(&'static str, String)>,
+}
+
 impl Handed {
-    /// East is rendered, and west is another team's.
-    fn declared() -> Self {
+    /// East is rendered, and west is someone's.
+    fn declared(west_is: &str) -> Self {
         let mut acting = Acting::new();
         acting.apiserver.delete(MAPS, "isthmus-agent");
         acting.peer("west");
@@ -49,9 +58,9 @@ impl Handed {
             "apiVersion: isthmus.dev/v1alpha1\nkind: Mesh\nmetadata: {name: shop}\nspec: {acceptForeignRoots: true}\n"
                 .to_owned()
                 + &cluster("east", &own, components)
-                + &cluster("west", &west.to_string(), "  reconciler: external\n");
+                + &cluster("west", &west.to_string(), &format!("  reconciler: {west_is}\n"));
         checkout.write("specs/mesh.yaml", text.as_bytes());
-        let handed = Self { acting, checkout, synced: BTreeSet::new() };
+        let handed = Self { acting, checkout, instance: "east", synced: BTreeSet::new() };
         handed.checkout.engine(&["apply", "--create-keys"]).done();
         handed
     }
@@ -69,7 +78,7 @@ impl Handed {
 
     fn sync_unjudged(&mut self) {
         let mut wanted: BTreeMap<(&'static str, String), Value> = BTreeMap::new();
-        for entry in std::fs::read_dir(self.checkout.path("rendered/east")).unwrap() {
+        for entry in std::fs::read_dir(self.checkout.path("rendered/east")).into_iter().flatten() {
             let path = entry.unwrap().path();
             let text = std::fs::read_to_string(&path).unwrap();
             if is_kustomization(&path) {
@@ -98,7 +107,7 @@ impl Handed {
                     after["metadata"][key] = object["metadata"][key].clone();
                 }
             }
-            after["metadata"]["labels"]["argocd.argoproj.io/instance"] = "east".into();
+            after["metadata"]["labels"]["argocd.argoproj.io/instance"] = self.instance.into();
             after["metadata"]["managedFields"] = json!([manager]);
             if live.as_ref() != Some(&after) {
                 self.acting.apiserver.put(list, after);
@@ -106,9 +115,8 @@ impl Handed {
         }
         for (list, name) in self.synced.iter().filter(|one| !wanted.contains_key(*one)) {
             let Some(live) = self.acting.apiserver.get(list, name) else { continue };
-            let is_tracked = live["metadata"]["labels"]["argocd.argoproj.io/instance"] == "east";
-            let stays = live["metadata"]["annotations"]["argocd.argoproj.io/sync-options"] == "Prune=false";
-            if is_tracked && !stays {
+            let is_tracked = live["metadata"]["labels"]["argocd.argoproj.io/instance"] == self.instance;
+            if is_tracked && !stays(&live) {
                 self.acting.apiserver.delete(list, name);
             }
         }
@@ -177,9 +185,47 @@ impl Handed {
         self.sync();
     }
 
+    /// Nothing is left to do, but for what no one syncs.
+    #[track_caller]
+    fn is_at_rest(&self) {
+        let ran = self.checkout.shows(&["apply"], 0, &[]);
+        // west may be rendered, and is synced by no one
+        let of_west =
+            |line: &str| line.starts_with("… render-networks/west ") || line.starts_with("… render-secret/west/");
+        let waits: Vec<&str> = ran.stdout.lines().filter(|line| line.starts_with('…') && !of_west(line)).collect();
+        assert!(
+            waits.is_empty()
+                && (ran.stdout.contains("No changes.")
+                    || ran.stdout.contains("Plan: 0 to create, 0 to update, 0 to delete, 2 waiting")),
+            "{ran}"
+        );
+    }
+
+    /// Another checkout and its tool take the places of these; what was there.
+    fn exchange(&mut self, others: Others) -> Others {
+        Others {
+            checkout: std::mem::replace(&mut self.checkout, others.checkout),
+            instance: std::mem::replace(&mut self.instance, others.instance),
+            synced: std::mem::replace(&mut self.synced, others.synced),
+        }
+    }
+
+    /// The files of east, but for their list.
+    fn files(&self) -> Vec<Value> {
+        let entries = std::fs::read_dir(self.checkout.path("rendered/east")).into_iter().flatten();
+        let paths = entries.map(|entry| entry.unwrap().path()).filter(|path| !is_kustomization(path));
+        paths.map(|path| serde_yaml::from_slice(&std::fs::read(path).unwrap()).unwrap()).collect()
+    }
+
     fn locked(&self) -> String {
         std::fs::read_to_string(self.checkout.path("lock/clusters/east.yaml")).unwrap()
     }
+}
+
+/// Whether an object says that no tool is to prune it.
+fn stays(object: &Value) -> bool {
+    let options = object["metadata"]["annotations"]["argocd.argoproj.io/sync-options"].as_str().unwrap_or_default();
+    options.split(',').any(|option| option == "Prune=false")
 }
 
 fn is_kustomization(path: &Path) -> bool {
@@ -188,7 +234,12 @@ fn is_kustomization(path: &Path) -> bool {
 
 /// East is rendered, west is another team's, and both are joined; and what acts as east's relay.
 fn joined() -> (Handed, Replica) {
-    let mut handed = Handed::declared();
+    joined_with("external")
+}
+
+/// The same with a west that is someone's.
+fn joined_with(west_is: &str) -> (Handed, Replica) {
+    let mut handed = Handed::declared(west_is);
     // as the relay that it is, it makes key and CA; it has no specs yet
     let replica = handed.acting.start("one");
     handed.acting.until("an identity", || handed.acting.apiserver.get(MAPS, "isthmus-identity").is_some());
@@ -200,7 +251,7 @@ fn joined() -> (Handed, Replica) {
         handed.sync_unjudged();
     }
     handed.sync();
-    handed.checkout.shows(&["apply"], 0, &["No changes."]);
+    handed.is_at_rest();
     (handed, replica)
 }
 
@@ -226,14 +277,14 @@ fn a_joined_cluster_goes_to_its_agent_and_back() {
     let ran = handed.apply();
     assert!(handed.file(&format!("secret-{SECRET}.yaml")).is_none(), "{ran}");
     assert!(handed.file("deployment.apps-isthmus-relay.yaml").is_none());
-    assert!(handed.locked().contains("handOver: agent"), "{}", handed.locked());
+    assert!(handed.locked().contains("handOver:\n  from: rendered\n  to: agent"), "{}", handed.locked());
     handed.answers("taken");
     assert_eq!(handed.owners(), BTreeSet::from(["\"agent\"".to_owned()]));
     handed.acting.condition("west", "SecretRendered", "True");
     handed.acting.condition("west", "ControlPlaneSynced", "True");
     handed.apply();
     assert!(!handed.locked().contains("handOver"), "{}", handed.locked());
-    handed.checkout.shows(&["apply"], 0, &["No changes."]);
+    handed.is_at_rest();
     let live = || handed.acting.apiserver.get(SECRETS, SECRET).unwrap();
     handed.acting.until("the marks to go", || live()["metadata"]["annotations"]["isthmus.dev/hand-over"].is_null());
     assert_eq!(live()["data"], secret);
@@ -266,13 +317,13 @@ fn a_joined_cluster_goes_to_its_agent_and_back() {
         let annotations = &secret["metadata"]["annotations"];
         ["argocd.argoproj.io/sync-options", "isthmus.dev/hand-over"].map(|key| annotations[key].clone())
     };
-    assert_eq!(marks(&handed), [json!("Prune=false"), Value::Null]);
+    assert_eq!(marks(&handed), [json!("Prune=false,Delete=false"), Value::Null]);
     assert!(handed.file("deployment.apps-isthmus-agent.yaml").is_none());
     assert!(handed.file(&format!("secret-{SECRET}.yaml")).is_some());
     handed.apply();
     assert!(!handed.locked().contains("handOver"), "{}", handed.locked());
     assert_eq!(marks(&handed), [Value::Null, Value::Null]);
-    handed.checkout.shows(&["apply"], 0, &["No changes."]);
+    handed.is_at_rest();
     assert_eq!(handed.acting.apiserver.get(SECRETS, SECRET).unwrap()["data"], secret);
     assert!(shows(&handed, "127.0.0.200"));
 }
@@ -287,9 +338,11 @@ fn an_edit_that_is_taken_back_leaves_all_as_it_was() {
     handed.reconciler("agent", "rendered");
     handed.apply();
     assert_eq!(handed.file(&format!("secret-{SECRET}.yaml")), before);
+    // the marks are seen to be gone
+    handed.apply();
     assert!(handed.file("deployment.apps-isthmus-agent.yaml").is_none());
     assert!(!handed.locked().contains("handOver"), "{}", handed.locked());
-    handed.checkout.shows(&["apply"], 0, &["No changes."]);
+    handed.is_at_rest();
     assert_eq!(handed.owners(), BTreeSet::from(["\"tree\"".to_owned()]));
     // what was ready then is not ready now
     handed.reconciler("rendered", "agent");
@@ -320,7 +373,7 @@ fn what_was_given_is_taken_before_it_is_given_back() {
     handed.apply();
     assert_eq!(handed.owners(), BTreeSet::from(["\"tree\"".to_owned()]));
     handed.apply();
-    handed.checkout.shows(&["apply"], 0, &["No changes."]);
+    handed.is_at_rest();
 }
 
 #[test]
@@ -339,5 +392,203 @@ fn what_is_given_again_after_a_revert_is_taken_again() {
     handed.answers("taken");
     assert_eq!(handed.owners(), BTreeSet::from(["\"agent\"".to_owned()]));
     handed.apply();
-    handed.checkout.shows(&["apply"], 0, &["No changes."]);
+    handed.is_at_rest();
+}
+
+const RENDERED_WEST: &str = "rendered\n  multicluster: {image: example.com/engine, apiHost: api.west.example.com}";
+
+/// What other teams have of east is taken from their checkout once it is seen to stay, and no object is touched.
+#[test]
+fn a_joined_cluster_is_left_to_another_checkout_and_taken_back() {
+    let (mut handed, _replica) = joined_with(RENDERED_WEST);
+    let secret = handed.acting.apiserver.get(SECRETS, SECRET).unwrap()["data"].clone();
+    let before = handed.files();
+
+    handed.reconciler("rendered", "external");
+    let ran = handed.apply();
+    assert!(ran.stdout.contains("all objects of `east` to be seen with the marks by which they stay there"), "{ran}");
+    assert!(ran.stdout.contains("this checkout is to leave `east` to another one"), "{ran}");
+    assert_eq!(handed.files().len(), before.len() + 1, "the offer is beside what was there");
+    for object in handed.files() {
+        let annotations = &object["metadata"]["annotations"];
+        assert_eq!(annotations["kustomize.toolkit.fluxcd.io/prune"], "disabled", "{object}");
+        assert!(stays(&object), "{object}");
+    }
+    // taken back, nothing was there
+    handed.reconciler("external", "rendered");
+    handed.apply();
+    handed.apply();
+    assert!(!handed.files().iter().any(stays) && !handed.locked().contains("handOver"), "{}", handed.locked());
+
+    handed.reconciler("rendered", "external");
+    handed.apply();
+    let ran = handed.apply();
+    assert!(ran.stdout.contains("nothing in `east` is managed from here"), "{ran}");
+    assert_eq!(handed.files(), Vec::<Value>::new());
+    assert!(!handed.checkout.path("rendered/east/kustomization.yaml").exists());
+    assert!(handed.locked().contains("reconciler: external"), "{}", handed.locked());
+    assert_eq!(handed.acting.apiserver.get(SECRETS, SECRET).unwrap()["data"], secret);
+    let wait = "another checkout to take the objects of `east`, which no one follows up meanwhile";
+    handed.checkout.shows(&["apply"], 0, &["0 to create, 0 to update, 0 to delete", wait]);
+    handed.checkout.shows(&["verify"], 0, &[]);
+
+    // no one took them, and so this checkout may
+    handed.reconciler("external", "rendered");
+    let ran = handed.apply();
+    assert!(ran.stdout.contains("takes the places of what another checkout left there"), "{ran}");
+    assert!(handed.files().iter().all(stays));
+    assert_eq!(handed.acting.apiserver.get(SECRETS, SECRET).unwrap()["data"], secret);
+    handed.apply();
+    assert!(!handed.files().iter().any(stays) && !handed.locked().contains("handOver"), "{}", handed.locked());
+    assert_eq!(handed.files().len(), before.len());
+    handed.is_at_rest();
+}
+
+/// The other checkout knows nothing of the links but what the clusters show.
+#[test]
+fn what_is_left_to_another_checkout_is_taken_by_it() {
+    let (mut handed, _replica) = joined_with(RENDERED_WEST);
+    let secret = handed.acting.apiserver.get(SECRETS, SECRET).unwrap()["data"].clone();
+    handed.reconciler("rendered", "external");
+    handed.apply();
+    handed.apply();
+    let theirs = Checkout::new();
+    for file in ["ca.pem", "specs/mesh.yaml"] {
+        theirs.write(file, &std::fs::read(handed.checkout.path(file)).unwrap());
+    }
+    theirs.edit("specs/mesh.yaml", "reconciler: external", "reconciler: rendered");
+    theirs.edit("specs/mesh.yaml", RENDERED_WEST, "external");
+    theirs.engine(&["keys", "new"]).done();
+    let ours = handed.exchange(Others { checkout: theirs, instance: "theirs", synced: BTreeSet::new() });
+    let ran = handed.checkout.engine(&["apply", "--yes", "--restore-links"]);
+    assert!(ran.code == 0 && handed.file(&format!("secret-{SECRET}.yaml")).is_some(), "{ran}");
+    handed.sync();
+    assert_eq!(handed.acting.apiserver.get(SECRETS, SECRET).unwrap()["data"], secret);
+    let theirs = handed.exchange(ours);
+    let ran = handed.checkout.engine(&["apply", "--yes"]);
+    assert!(ran.code == 0 && !handed.locked().contains("handOver"), "{ran}");
+    handed.is_at_rest();
+    // what they have is theirs
+    handed.reconciler("external", "rendered");
+    handed.checkout.engine(&["apply", "--yes"]).done();
+    handed.checkout.shows(&["apply"], 0, &["whoever has the objects of `east` to leave them to this checkout"]);
+    assert_eq!(handed.files(), Vec::<Value>::new());
+    // until they leave it
+    let ours = handed.exchange(theirs);
+    handed.reconciler("rendered", "external");
+    for _ in 0..4 {
+        handed.apply();
+    }
+    assert_eq!(handed.files(), Vec::<Value>::new());
+    handed.exchange(ours);
+    let ran = handed.apply();
+    assert!(ran.stdout.contains("takes the places of what another checkout left there"), "{ran}");
+    handed.apply();
+    handed.is_at_rest();
+    assert_eq!(handed.acting.apiserver.get(SECRETS, SECRET).unwrap()["data"], secret);
+}
+
+/// With its agent a cluster continues as it is, whoever has its specs.
+#[test]
+fn an_agent_goes_on_while_its_cluster_goes_to_another_checkout() {
+    let (mut handed, _replica) = joined_with(RENDERED_WEST);
+    handed.reconciler("rendered", "agent");
+    handed.apply();
+    handed.answers("ready");
+    handed.apply();
+    handed.answers("taken");
+    handed.apply();
+    handed.is_at_rest();
+    let live = |handed: &Handed| handed.acting.apiserver.get(SECRETS, SECRET).unwrap();
+    handed
+        .acting
+        .until("the marks to go", || live(&handed)["metadata"]["annotations"]["isthmus.dev/hand-over"].is_null());
+
+    handed.reconciler("agent", "external");
+    let ran = handed.apply();
+    assert!(ran.stdout.contains("all objects of `east` to be seen with the marks"), "{ran}");
+    assert!(handed.files().iter().all(stays));
+    assert!(handed.file("deployment.apps-isthmus-relay.yaml").is_none());
+    let ran = handed.apply();
+    assert!(ran.stdout.contains("its agent continues"), "{ran}");
+    assert_eq!(handed.files(), Vec::<Value>::new());
+    assert!(
+        handed.acting.apiserver.get(OBJECTS, "west").is_some()
+            && handed.acting.apiserver.get(MAPS, "isthmus-agent").is_some()
+    );
+    assert_eq!(handed.owners(), BTreeSet::from(["\"agent\"".to_owned()]));
+    let shows = |handed: &Handed, gateway: &str| {
+        let mesh = handed.acting.apiserver.get(MAPS, "isthmus-mesh").unwrap();
+        mesh["data"]["meshNetworks"].as_str().unwrap().contains(gateway)
+    };
+    let gateway = Gateway::new("127.0.0.200", 15443).unwrap();
+    handed.acting.publishes("west", |shown| shown.private.ingress_gateways = vec![gateway]);
+    handed.acting.until("the agent to follow its peer", || shows(&handed, "127.0.0.200"));
+    handed.checkout.engine(&["apply", "--yes"]).done();
+
+    // and back
+    handed.reconciler("external", "agent");
+    let ran = handed.apply();
+    assert!(ran.stdout.contains("takes the places of what another checkout left there"), "{ran}");
+    handed.answers("taken");
+    handed.apply();
+    assert!(!handed.locked().contains("handOver") && !handed.files().iter().any(stays), "{}", handed.locked());
+    handed.is_at_rest();
+}
+
+/// A link between two clusters that other checkouts have is known here no more; what is live of it stays.
+#[test]
+fn links_between_clusters_of_others_are_forgotten_when_one_is_left_to_them() {
+    let (mut handed, _replica) = joined();
+    handed.reconciler("rendered", "external");
+    handed.apply();
+    handed.apply();
+    for reader in ["east", "west"] {
+        let links =
+            std::fs::read_to_string(handed.checkout.path(&format!("lock/links/{reader}.yaml"))).unwrap_or_default();
+        assert!(!links.contains("joined"), "{links}");
+    }
+    handed.checkout.engine(&["apply", "--yes"]).done();
+    handed.checkout.shows(&["apply"], 0, &["0 to create, 0 to update, 0 to delete"]);
+    handed.judge();
+}
+
+/// A tool would leave a secret where it is that is marked: its link leaves once the marks are seen to be gone.
+#[test]
+fn a_link_that_is_to_leave_waits_for_the_marks_to_go() {
+    let (mut handed, _replica) = joined_with(RENDERED_WEST);
+    handed.reconciler("rendered", "external");
+    handed.apply();
+    handed.checkout.edit(
+        "specs/mesh.yaml",
+        "acceptForeignRoots: true",
+        "acceptForeignRoots: true, topology: pairs, pairs: []",
+    );
+    let ran = handed.checkout.engine(&["apply", "--yes", "--allow-delete"]);
+    assert!(
+        ran.stdout.contains("objects of `east` to be seen without the marks by which no tool deletes them"),
+        "{ran}"
+    );
+    assert!(handed.file(&format!("secret-{SECRET}.yaml")).is_some_and(|secret| !stays(&secret)), "{ran}");
+    // that run is not synced yet
+    handed.checkout.shows(&["apply", "--allow-delete"], 0, &["objects of `east` to be seen without the marks"]);
+    handed.sync();
+    let runs: Vec<Ran> = (0..2).map(|_| handed.checkout.engine(&["apply", "--yes", "--allow-delete"])).collect();
+    assert!(handed.file(&format!("secret-{SECRET}.yaml")).is_none(), "{runs:?}");
+    handed.sync_unjudged();
+    assert!(handed.acting.apiserver.get(SECRETS, SECRET).is_none());
+}
+
+/// Deckhouse's module takes nothing that others made, and no one sees what it has.
+#[test]
+fn a_joined_cluster_goes_to_deckhouse_by_leaving_alone() {
+    let (handed, _replica) = joined();
+    let components =
+        "  reconciler: rendered\n  multicluster: {image: example.com/engine, apiHost: api.east.example.com}\n";
+    handed.checkout.edit("specs/mesh.yaml", components, "  reconciler: deckhouse\n");
+    let expected = [
+        "`east` is joined with `reconciler: rendered`, and the spec has `deckhouse`",
+        "Deckhouse takes over nothing that others made",
+    ];
+    handed.checkout.refuses(&["plan"], 4, &expected);
 }

@@ -639,17 +639,25 @@ mod step {
             pair.of("east").hand_over = Some(HandOverState { joined, ..HandOverState::to(&order, stage) });
             pair
         };
-        let (rendered, agent) = (Reconciler::Rendered, Reconciler::Agent);
+        let (rendered, agent, external) = (Reconciler::Rendered, Reconciler::Agent, Reconciler::External);
         let there = || handed(rendered, agent, ObjectWriter::Agent, HandOverStage::Ready);
         let back = || handed(agent, rendered, ObjectWriter::Tree, HandOverStage::Released);
-        assert_eq!((there().breaches(), back().breaches()), (BTreeSet::new(), BTreeSet::new()));
+        let left = || handed(rendered, external, ObjectWriter::Tree, HandOverStage::Offered);
+        let with_agent = || handed(agent, external, ObjectWriter::Agent, HandOverStage::Offered);
+        for allowed in [there(), back(), left(), with_agent()] {
+            assert_eq!(allowed.breaches(), BTreeSet::new());
+        }
         let breach = BTreeSet::from([BreachKind::Changed(LockRecord::JoinedWith, name("east"))]);
         for other in [
             handed(rendered, agent, ObjectWriter::Agent, HandOverStage::Preparing),
             handed(rendered, agent, ObjectWriter::Tree, HandOverStage::Ready),
             handed(agent, rendered, ObjectWriter::Tree, HandOverStage::Preparing),
             handed(agent, rendered, ObjectWriter::Agent, HandOverStage::Released),
-            handed(rendered, Reconciler::External, ObjectWriter::Tree, HandOverStage::Released),
+            handed(rendered, external, ObjectWriter::Tree, HandOverStage::Released),
+            handed(rendered, external, ObjectWriter::Agent, HandOverStage::Offered),
+            handed(agent, external, ObjectWriter::Tree, HandOverStage::Offered),
+            handed(external, rendered, ObjectWriter::Tree, HandOverStage::Offered),
+            handed(external, Reconciler::Deckhouse, ObjectWriter::Tree, HandOverStage::Offered),
             handed(rendered, Reconciler::Deckhouse, ObjectWriter::Agent, HandOverStage::Ready),
         ] {
             assert_eq!(other.breaches(), breach);
@@ -660,10 +668,35 @@ mod step {
             |pair: &mut JoinedPair| drop(pair.shown.remove(&name("east"))),
             |pair: &mut JoinedPair| JoinedPair::stage(&mut pair.after, "east", "west", Some(Stage::Leaving)),
         ] {
-            for mut pair in [there(), back()] {
+            for mut pair in [there(), back(), left(), with_agent()] {
                 mutation(&mut pair);
                 assert_eq!(pair.breaches(), breach);
             }
+        }
+        // another checkout counts its serials from elsewhere, and what it leaves is taken if all of it is known here
+        let mut taken = handed(external, rendered, ObjectWriter::Tree, HandOverStage::Offered);
+        let used = |cluster_uuid, last_used| CredentialUse { cluster_uuid, key_id: "one".parse().unwrap(), last_used };
+        let stranger = || "00000000-0000-4000-8000-0000000000aa".parse().unwrap();
+        taken.of("east").credentials = Reported::Seen(vec![used(uuid(&taken), Some(1)), used(stranger(), None)]);
+        taken.of("east").hand_over.as_mut().unwrap().serial = 99;
+        assert_eq!(taken.breaches(), BTreeSet::new());
+        for mutation in [
+            |pair: &mut JoinedPair| pair.of("east").hand_over = None,
+            |pair: &mut JoinedPair| pair.of("east").hand_over.as_mut().unwrap().to = ObjectWriter::Agent,
+            |pair: &mut JoinedPair| pair.of("east").reads = Reported::Seen(Vec::new()),
+            |pair: &mut JoinedPair| pair.of("east").reads = Reported::Unknown("closed".to_owned()),
+            |pair: &mut JoinedPair| {
+                let Reported::Seen(reads) = &mut pair.of("east").reads else { return };
+                reads.push(Read { cluster_id: "north".parse().unwrap(), state: ReadState::Synced });
+            },
+            |pair: &mut JoinedPair| {
+                let Reported::Seen(used) = &mut pair.of("east").credentials else { return };
+                used[1].last_used = Some(1);
+            },
+        ] {
+            let mut pair = taken.clone();
+            mutation(&mut pair);
+            assert_eq!(pair.breaches(), breach);
         }
         // of a peer that it joined no one here would write a secret, and of one that it did not join one would appear
         for joined in

@@ -127,11 +127,13 @@ fn lacks() -> Vec<LinkWait> {
         HandOverLack::Unseen { reason: UnseenReason::NotAsked },
         HandOverLack::NotReady { reason: None },
         HandOverLack::NotReady { reason: Some("a run here would delete ConfigMap isthmus-mesh".to_owned()) },
-        HandOverLack::Undeclared { uuid: "00000000-0000-4000-8000-0000000000aa".parse().unwrap() },
+        HandOverLack::Undeclared { peer: "00000000-0000-4000-8000-0000000000aa".to_owned() },
+        HandOverLack::NotOffered,
+        HandOverLack::NotRead { peer: west() },
         HandOverLack::NotTaken,
     ];
     let hand_over = hand_over.into_iter().flat_map(|lack| {
-        [Reconciler::Agent, Reconciler::Rendered].map(|to| LinkWait::HandOver {
+        [Reconciler::Agent, Reconciler::Rendered, Reconciler::External].map(|to| LinkWait::HandOver {
             cluster: east(),
             to,
             lack: lack.clone(),
@@ -163,6 +165,7 @@ fn waits() -> Vec<LinkWait> {
         LinkWait::Settle { reader: cluster(), until: Timestamp::EPOCH },
         LinkWait::OtherDirection { reader: west(), peer: cluster() },
         LinkWait::PeerLeaves { peer: west() },
+        LinkWait::Marked { cluster: cluster() },
         LinkWait::Quiet { reader: west(), peer: cluster(), until: Timestamp::EPOCH },
         LinkWait::PeerReads { peer: west(), reader: cluster(), until: None },
         LinkWait::PeerReads { peer: west(), reader: cluster(), until: Some(Timestamp::EPOCH) },
@@ -202,6 +205,7 @@ fn waits() -> Vec<LinkWait> {
             | LinkWait::PeerLeaves { .. }
             | LinkWait::Quiet { .. }
             | LinkWait::PeerReads { .. }
+            | LinkWait::Marked { .. }
             | LinkWait::HandOver { .. }
             | LinkWait::OtherDirection { .. } => {}
         }
@@ -347,6 +351,7 @@ fn what_breaks_the_law_names_its_next_step() {
         LiveNeed::Network,
         LiveNeed::Route,
         LiveNeed::Components,
+        LiveNeed::Marks,
     ];
     let unseen = [
         Unseen::Evidence,
@@ -380,7 +385,8 @@ fn what_breaks_the_law_names_its_next_step() {
                 | LiveNeed::Alias
                 | LiveNeed::Network
                 | LiveNeed::Route
-                | LiveNeed::Components,
+                | LiveNeed::Components
+                | LiveNeed::Marks,
             )
             | BreachKind::Unseen(
                 Unseen::Evidence

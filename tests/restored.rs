@@ -64,18 +64,18 @@ fn what_is_read_and_no_longer_wanted_leaves_by_evidence_and_not_at_once() {
     site.checkout.engine(&["apply", "--restore-links", "--allow-delete"]).done();
     assert!(!site.checkout.path(SECRET).exists());
     let links = read(&site, "lock/links/east.yaml");
-    // the run after all that were ever synced
-    assert!(links.contains("stage: leaving\n") && links.contains("closed: 10\n"), "{links}");
-    for serial in [9, 10] {
+    // the run after all that were ever synced, and after that by which the links are this checkout's
+    assert!(links.contains("stage: leaving\n") && links.contains("closed: 11\n"), "{links}");
+    for serial in [9, 11] {
         site.reads("east", &["west"], serial);
         site.checkout.engine(&["apply"]).done();
         assert!(read(&site, ROOTS).contains("BEGIN CERTIFICATE"), "{serial}: read, so its trust stays");
     }
-    site.reads("east", &[], 9);
+    site.reads("east", &[], 10);
     site.checkout.engine(&["apply"]).done();
     assert!(read(&site, "lock/links/east.yaml").contains("stage: leaving\n"), "not seen since it was deleted");
     for cluster in ["east", "west"] {
-        site.reads(cluster, &[], 10);
+        site.reads(cluster, &[], 11);
     }
     site.checkout.engine(&["apply"]).done();
     assert!(read(&site, "lock/links/east.yaml").contains("stage: leaving-trust\n"));

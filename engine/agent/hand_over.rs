@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::agent::status::held_back_of_own;
-use crate::model::lock::{Lock, LockedLink, Stage};
+use crate::model::lock::{HandOver, Lock, LockedLink, Stage};
 use crate::model::mesh::Reconciler;
 use crate::pipeline::plan::{Action, StepState};
 use crate::pipeline::{Program, Run, Stop};
@@ -77,7 +77,7 @@ pub(super) fn noted(
     // what cannot be read is found when the whole is loaded
     let Ok(mut lock) = Lock::parse([(path.as_str(), bytes.as_slice())]) else { return Ok(noted) };
     let Some(entry) = lock.clusters.get_mut(own) else { return Ok(noted) };
-    let wanted = is_taking.then_some(Reconciler::Agent);
+    let wanted = is_taking.then_some(HandOver { from: Reconciler::Rendered, to: Reconciler::Agent });
     if entry.hand_over != wanted {
         entry.hand_over = wanted;
         noted.extend(lock.to_files()?.into_iter().map(|(path, text)| (path, text.into_bytes())));

@@ -316,7 +316,10 @@ impl Agent {
         match (order.to, order.given) {
             (ObjectWriter::Agent, false) => Err(self.try_out(own, objects, &order).await?.into()),
             (ObjectWriter::Agent, true) => {
-                self.take_over(&own, objects, &order).await?;
+                // without a lock it continues with its own
+                if !order.lock.is_empty() {
+                    self.take_over(&own, objects, &order).await?;
+                }
                 let done = self.act(own, objects).await?;
                 // what is someone else's was not taken
                 if !done.run.plan.is_refused() {
@@ -453,7 +456,8 @@ impl Agent {
     async fn act(&mut self, own: OwnSpecs, objects: &[WireMulticluster]) -> Result<Reconciled, AgentError> {
         self.hold(objects).await?;
         let mut lock = self.store.lock().await?;
-        lock.files = noted(&lock.files, &own_name(&own)?, own.order.as_ref().is_some_and(|order| order.given))?;
+        let is_taking = own.order.as_ref().is_some_and(|order| order.given && !order.lock.is_empty());
+        lock.files = noted(&lock.files, &own_name(&own)?, is_taking)?;
         let done = self.walk(own, objects, lock, RunMode::Acts).await?;
         let (mesh, lock) = (&done.program.mesh, &done.run.decided.advanced.lock);
         let joined = lock.links_of(&done.own).filter(|(_, link)| link.stage == Stage::Joined);

@@ -28,7 +28,7 @@ use crate::types::name::{ClusterName, Namespace};
 use crate::types::object::{MANAGED_BY, MANAGER, OF_AGENT, OF_TREE, OWNER_LABEL, Object, SYNC_WAVE, parse};
 use crate::wire::agent::{ACCEPT_TRUST, AGENT_MAP, LOCK_MAP, SPECS_FILE};
 use crate::wire::hand_over::{
-    HAND_OVER, HandOverOrder, HandOverState, ORDER_FILE, STATE_FILE, STATE_MAP, is_given_away,
+    HandOverOrder, HandOverState, ORDER_FILE, STATE_FILE, STATE_MAP, TO_AGENT, is_given_away,
 };
 use crate::wire::names::CROSS_NETWORK;
 use crate::wire::peers::PEERS;
@@ -259,7 +259,7 @@ fn version_of(object: &Value) -> Option<&str> {
 /// Whether a checkout gives an object away.
 fn is_given(object: &Value) -> bool {
     let text = |of: &str, key: &str| object.pointer(of).and_then(|map| map.get(key)?.as_str());
-    is_given_away(text("/metadata/labels", OWNER_LABEL), text("/metadata/annotations", HAND_OVER))
+    is_given_away(text("/metadata/labels", OWNER_LABEL), text("/metadata/annotations", TO_AGENT.0))
 }
 
 /// A secret of someone else's, of which nothing but the name is known.

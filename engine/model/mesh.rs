@@ -333,9 +333,10 @@ pub enum Reconciler {
 }
 
 impl Reconciler {
-    /// Whether links of a cluster are handed over from one to the other as they are.
+    /// Whether links of a cluster are handed over from one to the other as they are. Deckhouse's module takes nothing that others
+    /// made, and shows nothing of what it has.
     pub fn hands_over(self, to: Self) -> bool {
-        matches!((self, to), (Self::Rendered, Self::Agent) | (Self::Agent, Self::Rendered))
+        self != to && ![self, to].contains(&Self::Deckhouse)
     }
 
     /// As specs and policy spell it.

@@ -62,7 +62,7 @@ impl StepPlace {
     pub fn holds(self, cluster: Option<&Cluster>) -> bool {
         match self {
             Self::Everywhere => true,
-            Self::WithComponents => cluster.is_some_and(|cluster| cluster.components.is_some()),
+            Self::WithComponents => cluster.is_some_and(|cluster| cluster.is_ours() && cluster.components.is_some()),
             Self::Ours => cluster.is_some_and(Cluster::is_ours),
             Self::Rendered => cluster.is_some_and(|cluster| cluster.reconciler == Reconciler::Rendered),
         }

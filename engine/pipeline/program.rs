@@ -73,15 +73,23 @@ impl Explain for Vanished<'_> {
 struct EditedWhileJoined<'a> {
     cluster: &'a ClusterName,
     edit: Edit,
+    /// The cluster is to be handed over.
+    hands_over: bool,
 }
 
 impl Explain for EditedWhileJoined<'_> {
     fn explanation(&self) -> Explanation {
-        let Self { cluster, edit: Edit { field, joined, wanted } } = self;
+        let Self { cluster, edit: Edit { field, joined, wanted }, hands_over } = self;
         let message = format!("`{cluster}` is joined with `{field}: {joined}`, and the spec has `{wanted}`");
-        Explanation::new(Code::EditWhileJoined, message).hint(
-            "take the edit back, set `state: leaving` and apply until its links are gone; then edit it and join again",
-        )
+        Explanation::new(Code::EditWhileJoined, message).hint(if *field == RECONCILER {
+            "Deckhouse takes over nothing that others made, and leaves nothing to them: take the edit back, or set `state: leaving` and apply \
+             until its links are gone, then edit it and join again"
+        } else if *hands_over {
+            "edit nothing but `reconciler` until the cluster is handed over; or take the edit back, set `state: leaving` and apply until its \
+             links are gone, then edit it and join again"
+        } else {
+            "take the edit back, set `state: leaving` and apply until its links are gone; then edit it and join again"
+        })
     }
 }
 
@@ -329,7 +337,8 @@ impl Program {
             // links that never opened begin anew
             edits.retain(|edit| edit.field == MESH_NAME || !self.lock.only_joins(name));
             // without relay and api-proxy all of its links are cut at once
-            if cluster.reconciler == Reconciler::Rendered && cluster.components.is_none() {
+            let is_rendered = [cluster.reconciler, cluster.stated().reconciler].contains(&Reconciler::Rendered);
+            if is_rendered && cluster.components.is_none() {
                 let (field, joined, wanted) = ("multicluster.enabled", "true".to_owned(), "false".to_owned());
                 edits.push(Edit { field, joined, wanted });
             }
@@ -338,7 +347,7 @@ impl Program {
                     *renamed.entry(edit.joined).or_default() += 1;
                     continue;
                 }
-                let finding = EditedWhileJoined { cluster: name, edit };
+                let finding = EditedWhileJoined { cluster: name, edit, hands_over: cluster.hands_over_to().is_some() };
                 findings.push(Diagnostic::refusal(Some(cluster.at.clone()), finding));
             }
         }

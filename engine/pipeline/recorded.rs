@@ -377,7 +377,9 @@ pub(super) fn restore_read(
         let joined = LockedLink { unproven: true, merged, ..LockedLink::new(Stage::Joined) };
         lock.links.entry(link.reader.clone()).or_default().insert(link.peer.clone(), joined);
         // an absence is proven by a run that is not older than what is live now
-        let last = recorded.0.get(&link.reader).map(|folder| folder.serial).unwrap_or_default().max(serial);
+        let last = recorded.0.get(&link.reader).map(|folder| folder.serial).unwrap_or_default();
+        // where it is another checkout's run, this one is told from it by its serial
+        let last = if last == 0 && serial > 0 { serial + 1 } else { last.max(serial) };
         let locked = lock.serials.entry(link.reader.clone()).or_default();
         *locked = last.max(*locked);
         let back = link.back();

@@ -1,7 +1,8 @@
-//! The hand-over of a cluster between the checkout that renders its objects and the agent inside it: what the checkout tells the agent,
-//! and what the agent answers, which the exporter shows to the own engine.
+//! The hand-over of a cluster between a checkout that renders its objects, the agent inside it, and another checkout: what the checkout
+//! tells the agent, what the agent answers, and what is free to be taken, which the exporter shows.
 //!
-//! The checkout's side is a key of ConfigMap `isthmus-agent`; the agent's is ConfigMap [`STATE_MAP`].
+//! The checkout's side is a key of ConfigMap `isthmus-agent`; the agent's is ConfigMap [`STATE_MAP`]. A checkout that leaves its objects to
+//! another one writes that one itself, after all others: so whoever sees it knows that these are marked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,14 +18,12 @@ pub const ORDER_FILE: &str = "hand-over.json";
 pub const STATE_MAP: &str = "isthmus-hand-over";
 /// Key of the answer in it.
 pub const STATE_FILE: &str = "state.json";
-/// Annotation of objects that the checkout gives away: the agent may take them.
-pub const HAND_OVER: &str = "isthmus.dev/hand-over";
-/// Its value, and those of the two annotations that keep Argo CD and Flux from pruning what leaves the checkout.
-pub const MARKS: [(&str, &str); 3] = [
-    (HAND_OVER, "agent"),
-    ("argocd.argoproj.io/sync-options", "Prune=false"),
-    ("kustomize.toolkit.fluxcd.io/prune", "disabled"),
-];
+/// Annotation of objects that the checkout gives away, and its value: the agent may take them.
+pub const TO_AGENT: (&str, &str) = ("isthmus.dev/hand-over", "agent");
+/// Annotation that keeps Argo CD from deleting what leaves the checkout, or whose Application goes.
+pub const ARGO_KEEPS: (&str, &str) = ("argocd.argoproj.io/sync-options", "Prune=false,Delete=false");
+/// Annotation that keeps Flux from it.
+pub const FLUX_KEEPS: (&str, &str) = ("kustomize.toolkit.fluxcd.io/prune", "disabled");
 /// The version of both documents.
 const VERSION: u32 = 1;
 
@@ -49,7 +48,7 @@ pub struct HandOverOrder {
     /// The checkout writes the objects no more, and the agent takes them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub given: bool,
-    /// The lock's files as far as they concern the cluster, by their paths in a checkout.
+    /// The lock's files as far as they concern the cluster, by their paths in a checkout; none: the agent has its own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub lock: BTreeMap<String, String>,
 }
@@ -66,9 +65,11 @@ pub enum HandOverStage {
     Taken,
     /// It writes them no more.
     Released,
+    /// The checkout that had the cluster leaves it, as it is, to the one that takes it first.
+    Offered,
 }
 
-/// What the agent answers.
+/// What the agent answers, or a checkout offers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HandOverState {
@@ -119,9 +120,9 @@ impl HandOverState {
     }
 }
 
-/// Whether the labels and annotations of an object say that the checkout gives it away.
+/// Whether the labels and annotations of an object say that the checkout gives it to the agent.
 pub fn is_given_away(owner: Option<&str>, mark: Option<&str>) -> bool {
-    owner == Some(OF_TREE) && MARKS.first().is_some_and(|(_, agent)| mark == Some(*agent))
+    owner == Some(OF_TREE) && mark == Some(TO_AGENT.1)
 }
 
 #[cfg(test)]

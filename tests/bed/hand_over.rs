@@ -1,4 +1,5 @@
-//! A cluster goes from its checkout to an agent and back, under load: no request is lost, and no remote secret is ever gone.
+//! A cluster goes from its checkout to an agent, or to another checkout, and back, under load: no request is lost, and no remote secret is
+//! ever gone.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::mesh::{BedCluster, BedMesh, MOST_RUNS};
 use super::{one_at_a_time, succeed};
@@ -27,7 +28,11 @@ impl BedMesh {
         let synced = self.dir.path().join("synced").join(cluster.name);
         fs::create_dir_all(&synced).unwrap();
         // a kind and its objects come with one sync, and the objects are taken once the kind is known
+        let has_files = rendered.join("kustomization.yaml").exists();
         self.until("all objects to be taken", || {
+            if !has_files {
+                return Ok(());
+            }
             let mut apply = self.kubectl(cluster);
             apply
                 .args(["apply", "--server-side", "--force-conflicts", "--field-manager=checkout", "-k"])
@@ -43,7 +48,7 @@ impl BedMesh {
             // objects of a kind that went before them
             let live = String::from_utf8(get.output().unwrap().stdout).unwrap();
             let live: Value = serde_json::from_str(&live).unwrap_or_default();
-            if live["metadata"]["annotations"]["argocd.argoproj.io/sync-options"] != "Prune=false" && !live.is_null() {
+            if !stays(&live) && !live.is_null() {
                 succeed(self.kubectl(cluster).args(["delete", "--ignore-not-found", "--filename"]).arg(&file));
             }
             fs::remove_file(file).unwrap();
@@ -87,8 +92,24 @@ impl BedMesh {
     }
 }
 
+/// Ends what watches when the test ends, however it does.
+struct WatchEnds<'a>(&'a AtomicBool);
+
+impl Drop for WatchEnds<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Whether an object says that no tool is to prune it.
+fn stays(object: &Value) -> bool {
+    let options = object["metadata"]["annotations"]["argocd.argoproj.io/sync-options"].as_str().unwrap_or_default();
+    options.split(',').any(|option| option == "Prune=false")
+}
+
 fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    let entries = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     entries.filter(|name| name != "kustomization.yaml").collect()
 }
 
@@ -112,6 +133,7 @@ fn a_cluster_goes_to_its_agent_and_back_under_load() {
                 thread::sleep(Duration::from_millis(200));
             }
         });
+        let ends = WatchEnds(&watched);
         mesh.loses_nothing_while("east is handed over from its checkout to an agent", || {
             mesh.says("east", "  reconciler: agent\n");
             mesh.write_specs();
@@ -173,10 +195,126 @@ fn a_cluster_goes_to_its_agent_and_back_under_load() {
             assert!(is_alone);
         });
         assert_eq!((mesh.owners(east), uids()), (vec!["tree".to_owned()], before));
-        watched.store(false, Ordering::Relaxed);
+        drop(ends);
         watching.join().unwrap();
     });
     mesh.settle();
+    mesh.synced(true);
+    for (reader, peer) in mesh.links() {
+        mesh.answers(reader, peer);
+    }
+}
+
+impl BedMesh {
+    /// The specs of a team: which clusters it has, and whose engines read all of them.
+    fn write_team(&self, has: &[&str], keys: &str) {
+        for cluster in self.clusters() {
+            let line = if has.contains(&cluster.name) { "" } else { "  reconciler: external\n" };
+            self.says(cluster.name, line);
+            let ca = self.checkout().join(format!("specs/{}-ca.pem", cluster.name));
+            fs::write(ca, self.serving_ca(cluster)).unwrap();
+        }
+        self.write_specs();
+        let path = self.checkout().join("specs/mesh.yaml");
+        let text = fs::read_to_string(&path).unwrap();
+        let keys = format!("acceptForeignRoots: true, engineKeys: {keys}}}");
+        fs::write(&path, text.replacen("acceptForeignRoots: true}", &keys, 1)).unwrap();
+    }
+
+    /// The public half of the team's engine key.
+    fn engine_key(&self) -> Value {
+        let text = fs::read_to_string(self.checkout().join("lock/mesh.yaml")).unwrap();
+        let lock: Value = serde_yaml::from_str(&text).unwrap();
+        let key = &lock["engineKeys"][0];
+        json!({ "id": key["id"], "publicKey": key["pem"] })
+    }
+
+    /// Runs of one team, synced into these clusters, until its files are as wanted.
+    fn runs_until(&self, clusters: &[BedCluster], what: &str, is_so: impl Fn(&str) -> bool) {
+        let mut last = String::new();
+        for run in 1..=4 * MOST_RUNS {
+            last = self.reconcile();
+            for cluster in clusters {
+                self.sync_marked(*cluster);
+            }
+            if is_so(&last) {
+                eprintln!("bed: {what} after {run} runs");
+                return;
+            }
+            thread::sleep(Duration::from_secs(2));
+        }
+        panic!("{what}: {last}");
+    }
+
+    fn has_secret(&self, cluster: BedCluster) -> bool {
+        self.checkout().join("rendered").join(cluster.name).join("secret-istio-remote-secret-west.yaml").exists()
+    }
+}
+
+#[test]
+fn a_cluster_goes_to_another_checkout_and_back_under_load() {
+    let _guard = one_at_a_time();
+    let of = [("east", "orders", "cluster.local"), ("west", "cart", "cluster.local")];
+    let Some(mesh) = BedMesh::start(&of, &[]) else { return };
+    let (east, west) = (mesh.cluster("east"), mesh.cluster("west"));
+    mesh.team(west);
+    mesh.components();
+    mesh.join();
+    let ours = mesh.engine_key();
+    mesh.team(east);
+    mesh.write_specs();
+    let (code, text) = mesh.engine(&["keys", "new"]);
+    assert_eq!(code, 0, "{text}");
+    let keys = json!([ours, mesh.engine_key()]).to_string();
+    mesh.team(west);
+    mesh.write_team(&["east", "west"], &keys);
+    mesh.runs_until(&[east, west], "the engine of the other team is known", |text| text.contains("No changes"));
+    let secret = || mesh.object(east, "secret", "istio-remote-secret-west");
+    let uids = || OF_LINKS.map(|(kind, name)| mesh.object(east, kind, name)["metadata"]["uid"].clone());
+    let (data, before) = (secret()["data"].clone(), uids());
+    let is_over = |_: &str| {
+        let entry = fs::read_to_string(mesh.checkout().join("lock/clusters/east.yaml")).unwrap();
+        !entry.contains("handOver")
+    };
+    let watched = AtomicBool::new(true);
+    thread::scope(|scope| {
+        let watching = scope.spawn(|| {
+            while watched.load(Ordering::Relaxed) {
+                assert_eq!(secret()["data"], data);
+                thread::sleep(Duration::from_millis(200));
+            }
+        });
+        let ends = WatchEnds(&watched);
+        mesh.loses_nothing_while("east is left to another checkout", || {
+            mesh.write_team(&["west"], &keys);
+            mesh.runs_until(&[east, west], "nothing of east is rendered", |_| !mesh.has_secret(east));
+            let (_, text) = mesh.engine(&["plan"]);
+            assert!(text.contains("another checkout to take the objects of `east`"), "{text}");
+            mesh.team(east);
+            mesh.write_team(&["east"], &keys);
+            let (code, text) = mesh.engine(&["apply", "--restore-links"]);
+            assert!(code == 0 && mesh.has_secret(east), "{text}");
+            mesh.sync_marked(east);
+            mesh.runs_until(&[east], "the other checkout has east", |text| text.contains("No changes"));
+            mesh.team(west);
+            mesh.runs_until(&[west], "east is no longer this checkout's", is_over);
+        });
+        assert_eq!(uids(), before, "an object was made anew");
+        mesh.loses_nothing_while("east is taken from another checkout", || {
+            mesh.team(east);
+            mesh.write_team(&[], &keys);
+            mesh.runs_until(&[east], "the other checkout has nothing of east", |_| !mesh.has_secret(east));
+            mesh.team(west);
+            mesh.write_team(&["east", "west"], &keys);
+            mesh.runs_until(&[east, west], "east is this checkout's again", |text| {
+                mesh.has_secret(east) && is_over(text) && text.contains("No changes")
+            });
+        });
+        assert_eq!(uids(), before, "an object was made anew");
+        assert!(!stays(&secret()), "the marks are left");
+        drop(ends);
+        watching.join().unwrap();
+    });
     mesh.synced(true);
     for (reader, peer) in mesh.links() {
         mesh.answers(reader, peer);

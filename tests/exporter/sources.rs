@@ -533,6 +533,21 @@ async fn a_hand_over_goes_no_further_while_no_pod_of_who_is_to_act_is_ready() {
     world.until("the agent to be gone", |world| stage(world).as_ref() == Some(&none)).await;
 }
 
+/// What a checkout offers is of its own run: once another one wrote, it is taken.
+#[tokio::test]
+async fn an_offer_ends_with_the_run_of_another_checkout() {
+    let world = SourcesWorld::started().await;
+    let labels = json!({"app.kubernetes.io/name": "isthmus-relay"});
+    world.kube.put("pods", pod("isthmus-relay-0", &labels, &istiod_spec(), "127.0.0.1"));
+    let offer = json!({"version": 1, "to": "tree", "serial": 7, "stage": "offered"}).to_string();
+    world.kube.put("configmaps", config_map("isthmus-hand-over", &json!({"state.json": offer})));
+    world.kube.put("configmaps", peers_of(7));
+    let stage = |world: &SourcesWorld| seen(world)?.hand_over.map(|state| state.stage);
+    world.until("the offer", |world| stage(world) == Some(HandOverStage::Offered)).await;
+    world.kube.put("configmaps", peers_of(8));
+    world.until("no offer", |world| seen(world).is_some() && stage(world).is_none()).await;
+}
+
 #[tokio::test]
 async fn without_a_certificate_the_role_does_not_begin() {
     let tls = TlsFiles { certificate: Path::new("/nowhere/tls.crt").into(), key: Path::new("/nowhere/tls.key").into() };

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use isthmus::simulation::cluster::{Fleet, SimulatedCluster};
 use isthmus::types::name::Digest;
-use isthmus::wire::hand_over::HandOverState;
+use isthmus::wire::hand_over::{HandOverStage, HandOverState, ObjectWriter};
 use isthmus::wire::identity::Identity;
 use isthmus::wire::metadata::{
     Evidence, LiveRoute, PrivateDocument, PublicDocument, Read, ReadState, Reported, RouteState, StandardMeshConfig,
@@ -78,6 +78,11 @@ pub(crate) fn own_answer(east: &Mutex<SimulatedCluster>, apiserver: &ObjectServe
     }
     let read = |cluster_id| Read { cluster_id, state: ReadState::Synced };
     let route = |(cluster_id, api_host)| LiveRoute { cluster_id, api_host, state: RouteState::Ok, reason: None };
+    let serial = east.admitted().serial;
+    let state = apiserver.get(MAPS, "isthmus-hand-over");
+    let state = state.and_then(|map| HandOverState::parse(map["data"]["state.json"].as_str()?));
+    // what a checkout offered is of its own run
+    let is_offer = |state: &HandOverState| state.stage == HandOverStage::Offered && state.to == ObjectWriter::Tree;
     let evidence = Evidence {
         trusts: Reported::Seen(east.trusts()),
         networks: Reported::Seen(east.networks()),
@@ -85,12 +90,10 @@ pub(crate) fn own_answer(east: &Mutex<SimulatedCluster>, apiserver: &ObjectServe
         routes: Reported::Seen(east.routes().into_iter().map(route).collect()),
         prepared: Reported::Seen(true),
         relay_token: Reported::Seen(false),
-        hand_over: apiserver
-            .get(MAPS, "isthmus-hand-over")
-            .and_then(|map| HandOverState::parse(map["data"]["state.json"].as_str()?)),
+        hand_over: state.filter(|state| !is_offer(state) || state.serial == serial),
         credentials: Reported::Seen(Vec::new()),
         mesh_config: Reported::Seen(StandardMeshConfig::default()),
-        serial: Reported::Seen(east.admitted().serial),
+        serial: Reported::Seen(serial),
     };
     json_answer(PrivateDocument { evidence: Some(evidence), ..east.private(&Fleet::default()) }.to_json())
 }

@@ -116,9 +116,8 @@ pub struct LockedCluster {
     pub source: Option<MetadataSource>,
     /// Who read what it has of them.
     pub read_by: ReadBy,
-    /// Who is to act there, while the objects of its links are handed over: until they are, who acted before, and then until that is
-    /// seen.
-    pub hand_over: Option<Reconciler>,
+    /// From whom to whom the objects of its links are handed over: until they are, and then until that is seen.
+    pub hand_over: Option<HandOver>,
     /// Rises with each run that changes what others use of it; its own tree carries it, so that an older entry is known. 0: none
     /// did since serials are written.
     pub serial: u64,
@@ -158,6 +157,30 @@ impl LockedCluster {
             (entry, joined.map(|joined| joined.kept()))
         };
         of_others(self) == of_others(other)
+    }
+}
+
+/// The objects of a cluster's links go from whoever acts there to someone else; or they were to go and do not, until that is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HandOver {
+    pub from: Reconciler,
+    pub to: Reconciler,
+}
+
+impl HandOver {
+    /// What was begun is taken back.
+    pub(crate) fn taken_back(acts: Reconciler) -> Self {
+        Self { from: acts, to: acts }
+    }
+
+    pub(crate) fn is_taken_back(self) -> bool {
+        self.from == self.to
+    }
+
+    /// Whether one of both is this one.
+    pub(crate) fn is_with(self, one: Reconciler) -> bool {
+        [self.from, self.to].contains(&one)
     }
 }
 
@@ -797,7 +820,7 @@ struct WireCluster {
     #[serde(default, skip_serializing_if = "ReadBy::is_own")]
     read_by: ReadBy,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    hand_over: Option<Reconciler>,
+    hand_over: Option<HandOver>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     retiring: Vec<WireRetiring>,
     #[serde(rename = "retiringRelayCA", default, skip_serializing_if = "Vec::is_empty")]

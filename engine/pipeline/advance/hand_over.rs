@@ -1,21 +1,25 @@
-//! Clusters that are handed over, between the checkout that renders their objects and the agent that writes them: joined links stay,
-//! and so do the objects.
+//! Clusters that are handed over, between the checkout that renders their objects, the agent inside them and the checkout of
+//! another team: joined links stay, and so do the objects.
 //!
-//! It takes three runs or more. The first notes who is to act, and marks the objects that are given away. Once the cluster shows that the other side
-//! can take it, or has left it, what links rest on names the other side, which writes from then on. When that is seen as well, the
-//! marks go, and rights that only the former side used.
+//! It takes three runs or more. The first notes from whom to whom, and marks the objects that are given away. Once the cluster shows
+//! that the other side can take it, or has left it, what links rest on names the other side, which acts from then on. When that is
+//! seen as well, the marks go, and rights that only the former side used.
+//!
+//! Another checkout shows nothing before it writes. So a cluster is *offered* to it: once it is seen that all objects are marked, they leave
+//! the checkout and stay in the cluster as they are. Whoever sees the offer may take it, the former side among them.
 
 use std::collections::BTreeSet;
 
 use crate::model::known::KnownCluster;
-use crate::model::lock::Stage;
-use crate::model::mesh::Reconciler;
+use crate::model::lock::{HandOver, Stage};
+use crate::model::mesh::{Cluster, Reconciler};
 use crate::pipeline::advance::gate::seen;
 use crate::pipeline::advance::links::Links;
 use crate::pipeline::advance::reasons::{HandOverLack, LinkWait};
-use crate::types::name::ClusterName;
+use crate::types::name::{ClusterId, ClusterName};
 use crate::types::step::{StepId, StepKind};
 use crate::wire::hand_over::{HandOverStage, HandOverState, ObjectWriter};
+use crate::wire::metadata::Read;
 
 impl Links<'_> {
     /// Begins, continues and ends the hand-over of each cluster that is, or was, to be reconciled by someone else.
@@ -32,25 +36,29 @@ impl Links<'_> {
             };
             let noted = known.locked.hand_over;
             let is_over = match (known.cluster.hands_over_to(), noted) {
-                // what was given last is taken before anything is given back
-                (Some(to), Some(last)) if last == acts && last != to => match self.was_taken(name, last) {
-                    Ok(()) => {
-                        self.give(name, to, false);
-                        continue;
+                // the edit was taken back before anything was given; or a link is to leave, whose secret no tool prunes that is marked
+                (wanted, Some(last)) if last.to != acts && (wanted.is_none() || self.marked.contains(name)) => {
+                    self.take_back(name, acts);
+                    continue;
+                }
+                (Some(_), Some(last)) if last.is_taken_back() => self.was_taken(name, last),
+                // what an agent or a checkout was given is taken before anything is given back; what was offered is free
+                (Some(to), Some(last)) if last.to == acts && acts != Reconciler::External => {
+                    match self.was_taken(name, last) {
+                        Ok(()) => {
+                            self.give(name, HandOver { from: acts, to }, false);
+                            continue;
+                        }
+                        Err(lack) => Err(lack),
                     }
-                    Err(lack) => Err(lack),
-                },
+                }
                 (Some(to), _) => {
-                    self.give(name, to, noted == Some(to));
+                    let wanted = HandOver { from: acts, to };
+                    self.give(name, wanted, noted == Some(wanted));
                     continue;
                 }
                 (None, None) => continue,
-                // the edit was taken back before anything was given
-                (None, Some(to)) if to != acts => {
-                    self.raise_serial(name);
-                    Ok(())
-                }
-                (None, Some(to)) => self.was_taken(name, to),
+                (None, Some(last)) => self.was_taken(name, last),
             };
             match is_over {
                 Ok(()) => self.note_hand_over(name, None),
@@ -59,72 +67,157 @@ impl Links<'_> {
         }
     }
 
-    /// Gives the objects of a cluster to who is to act there, or begins to.
-    fn give(&mut self, name: &ClusterName, to: Reconciler, is_begun: bool) {
+    /// Whoever acts in a cluster is to stay, and takes the marks off, which has to be seen.
+    fn take_back(&mut self, name: &ClusterName, acts: Reconciler) {
+        // what another checkout has was not prepared here
+        let is_prepared = acts != Reconciler::External;
+        self.note_hand_over(name, is_prepared.then(|| HandOver::taken_back(acts)));
+        self.raise_serial(name);
+    }
+
+    /// Gives the objects of a cluster to who is to act there, or begins to. Nothing is prepared where another checkout acts.
+    fn give(&mut self, name: &ClusterName, wanted: HandOver, is_begun: bool) {
+        if !is_begun && wanted.from != Reconciler::External && self.any_leaves(name) {
+            self.wait_to_hand_over(name, wanted.to, HandOverLack::LinksMove);
+            return;
+        }
         if !is_begun {
-            self.note_hand_over(name, Some(to));
+            self.note_hand_over(name, Some(wanted));
+        }
+        if !is_begun && wanted.from != Reconciler::External {
             self.raise_serial(name);
-            self.wait_to_hand_over(name, to, HandOverLack::Begins);
+            self.wait_to_hand_over(name, wanted.to, HandOverLack::Begins);
             return;
         }
-        if let Err(lack) = self.may_give(name, to) {
-            self.wait_to_hand_over(name, to, lack);
+        if let Err(lack) = self.may_give(name, wanted) {
+            self.wait_to_hand_over(name, wanted.to, lack);
             return;
         }
-        // what the agent wrote is of its own serials, which an absence is judged by
-        let written = self.answer(name).ok().and_then(|state| state.links);
+        // what someone else wrote is of serials of its own, which an absence is judged by
+        let written = self.answer(name).ok().and_then(|state| state.links.or(Some(state.serial)));
         let serial = self.advanced.lock.serials.entry(name.clone()).or_default();
         *serial = written.unwrap_or_default().max(*serial);
         self.raise_serial(name);
         let locked = self.advanced.lock.clusters.get_mut(name);
         if let Some(joined) = locked.and_then(|locked| locked.joined_with.as_mut()) {
-            joined.spec.reconciler = to;
+            joined.spec.reconciler = wanted.to;
+        }
+        if wanted.to == Reconciler::External {
+            self.forget_links_of_others(name);
         }
     }
 
+    /// Links between a cluster that is given to another checkout and those that others have are no longer this one's to keep.
+    fn forget_links_of_others(&mut self, name: &ClusterName) {
+        let is_of_others = |peer: &ClusterName| self.mesh.clusters.get(peer).is_some_and(|peer| !peer.is_ours());
+        let links = &mut self.advanced.lock.links;
+        if let Some(own) = links.get_mut(name) {
+            own.retain(|peer, _| !is_of_others(peer));
+        }
+        for (_, links) in links.iter_mut().filter(|(reader, _)| is_of_others(reader)) {
+            links.remove(name);
+        }
+        links.retain(|_, links| !links.is_empty());
+    }
+
     /// Whether whoever is to act has all that links rest on.
-    fn may_give(&self, name: &ClusterName, to: Reconciler) -> Result<(), HandOverLack> {
+    fn may_give(&self, name: &ClusterName, wanted: HandOver) -> Result<(), HandOverLack> {
         if self.advanced.moves.keys().any(|link| link.reader == *name) {
             return Err(HandOverLack::LinksMove);
         }
-        let leaving = |(_, link): &(&ClusterName, &crate::model::lock::LockedLink)| link.stage.is_leaving();
-        if self.advanced.lock.links_of(name).any(|link| leaving(&link)) {
+        if wanted.from == Reconciler::External {
+            return self.is_free(name, wanted.to);
+        }
+        if self.any_leaves(name) {
             return Err(HandOverLack::LinksMove);
         }
         let state = self.answer(name)?;
         let serial = self.accepted.lock.serials.get(name).copied().unwrap_or_default();
-        let (writer, wanted) = wanted(to);
-        if !state.is(writer, serial, wanted) {
+        let (writer, shown) = awaited(wanted);
+        if !state.is(writer, serial, shown) {
             let is_current = state.to == writer && state.serial == serial;
             return Err(HandOverLack::NotReady { reason: state.reason.clone().filter(|_| is_current) });
         }
-        if to == Reconciler::Agent {
+        if shown != HandOverStage::Released {
             return Ok(());
         }
-        let joined = self.advanced.lock.links_of(name).filter(|(_, link)| link.stage == Stage::Joined);
-        let ours: BTreeSet<_> = joined.filter_map(|(peer, _)| self.known(peer)).map(|peer| peer.uuid()).collect();
+        let joined = self.joined_of(name);
+        let ours: BTreeSet<_> = joined.iter().filter_map(|peer| self.known(peer)).map(|peer| peer.uuid()).collect();
         match state.joined.iter().find(|uuid| !ours.contains(uuid)) {
-            Some(uuid) => Err(HandOverLack::Undeclared { uuid: uuid.clone() }),
+            Some(uuid) => Err(HandOverLack::Undeclared { peer: uuid.to_string() }),
             None if ours.len() > state.joined.len() => Err(HandOverLack::NotReady { reason: None }),
             None => Ok(()),
         }
     }
 
-    /// Whether whoever acts now is seen to write.
-    fn was_taken(&self, name: &ClusterName, to: Reconciler) -> Result<(), HandOverLack> {
-        let serial = self.accepted.lock.serials.get(name).copied().unwrap_or_default();
-        if to == Reconciler::Agent {
-            let is_taken = self.answer(name)?.is(ObjectWriter::Agent, serial, HandOverStage::Taken);
-            return if is_taken { Ok(()) } else { Err(HandOverLack::NotTaken) };
+    /// Whether a cluster that another checkout has may be taken over: it is offered, and what is live in it are the links of this one, with
+    /// the IDs that these have.
+    fn is_free(&self, name: &ClusterName, to: Reconciler) -> Result<(), HandOverLack> {
+        let is_offered = |state: &&HandOverState| state.to == writer(to) && state.stage == HandOverStage::Offered;
+        self.answer(name).ok().filter(is_offered).ok_or(HandOverLack::NotOffered)?;
+        let evidence = self.showing(name).ok().flatten().ok_or(HandOverLack::NotOffered)?;
+        let unknown = |reason: &str| HandOverLack::NotReady { reason: Some(reason.to_owned()) };
+        let (reads, used) = (seen(&evidence.reads).map_err(unknown)?, seen(&evidence.credentials).map_err(unknown)?);
+        let joined = self.joined_of(name);
+        let ids: BTreeSet<ClusterId> =
+            joined.iter().filter_map(|peer| self.known(peer)).map(|peer| peer.cluster_id()).collect();
+        if let Some(read) = reads.iter().find(|read| !ids.contains(&read.cluster_id)) {
+            return Err(HandOverLack::Undeclared { peer: read.cluster_id.to_string() });
         }
-        let shown = self.showing(name).ok().flatten().map(|evidence| seen(&evidence.serial));
-        match shown {
-            Some(Ok(shown)) if *shown >= serial => Ok(()),
-            _ => Err(HandOverLack::NotTaken),
+        let linked = self.advanced.lock.links_of(name).filter_map(|(peer, _)| self.known(peer));
+        let linked: BTreeSet<_> = linked.map(|peer| peer.uuid()).collect();
+        if let Some(used) = used.iter().find(|used| used.last_used.is_some() && !linked.contains(&used.cluster_uuid)) {
+            return Err(HandOverLack::Undeclared { peer: used.cluster_uuid.to_string() });
+        }
+        match joined.into_iter().find(|peer| !self.is_read(reads, peer)) {
+            Some(peer) => Err(HandOverLack::NotRead { peer }),
+            None => Ok(()),
         }
     }
 
-    /// What the agent says of it.
+    fn is_read(&self, reads: &[Read], peer: &ClusterName) -> bool {
+        let id = self.known(peer).map(|known| known.cluster_id());
+        reads.iter().any(|read| Some(&read.cluster_id) == id.as_ref())
+    }
+
+    fn any_leaves(&self, name: &ClusterName) -> bool {
+        self.advanced.lock.links_of(name).any(|(_, link)| link.stage.is_leaving())
+    }
+
+    fn joined_of(&self, name: &ClusterName) -> Vec<ClusterName> {
+        let joined = self.advanced.lock.links_of(name).filter(|(_, link)| link.stage == Stage::Joined);
+        joined.map(|(peer, _)| peer.clone()).collect()
+    }
+
+    /// Whether whoever acts now is seen to act: another checkout is, when what was offered is so no more.
+    fn was_taken(&self, name: &ClusterName, last: HandOver) -> Result<(), HandOverLack> {
+        let serial = self.accepted.lock.serials.get(name).copied().unwrap_or_default();
+        match last.to {
+            Reconciler::Agent => {
+                let is_taken = self.answer(name)?.is(ObjectWriter::Agent, serial, HandOverStage::Taken);
+                if is_taken { Ok(()) } else { Err(HandOverLack::NotTaken) }
+            }
+            Reconciler::Rendered => {
+                let shown = self.showing(name).ok().flatten().map(|evidence| seen(&evidence.serial));
+                match shown {
+                    Some(Ok(shown)) if *shown >= serial => Ok(()),
+                    _ => Err(HandOverLack::NotTaken),
+                }
+            }
+            // it has what its agent is told, which continues
+            Reconciler::Deckhouse | Reconciler::External if last.from == Reconciler::Agent => Ok(()),
+            // its engine's key opens nothing there any more, or it shows another run than the one that offered it
+            Reconciler::Deckhouse | Reconciler::External if self.is_refused_by(name) => Ok(()),
+            Reconciler::Deckhouse | Reconciler::External => {
+                let evidence = self.showing(name).ok().flatten().filter(|evidence| seen(&evidence.serial).is_ok());
+                let offered = evidence.ok_or(HandOverLack::NotTaken)?.hand_over.as_ref();
+                let is_offered = offered.is_some_and(|state| state.stage == HandOverStage::Offered);
+                if is_offered { Err(HandOverLack::NotTaken) } else { Ok(()) }
+            }
+        }
+    }
+
+    /// What the cluster shows of it.
     fn answer(&self, name: &ClusterName) -> Result<&HandOverState, HandOverLack> {
         match self.showing(name) {
             Ok(Some(evidence)) => evidence.hand_over.as_ref().ok_or(HandOverLack::NotReady { reason: None }),
@@ -133,9 +226,9 @@ impl Links<'_> {
         }
     }
 
-    fn note_hand_over(&mut self, name: &ClusterName, to: Option<Reconciler>) {
+    fn note_hand_over(&mut self, name: &ClusterName, hand_over: Option<HandOver>) {
         if let Some(locked) = self.advanced.lock.clusters.get_mut(name) {
-            locked.hand_over = to;
+            locked.hand_over = hand_over;
         }
     }
 
@@ -144,17 +237,27 @@ impl Links<'_> {
     }
 
     fn wait_to_hand_over(&mut self, name: &ClusterName, to: Reconciler, lack: HandOverLack) {
+        // a cluster of another checkout is told nothing of its peers
+        let is_ours = self.mesh.clusters.get(name).is_some_and(Cluster::is_ours);
+        let step = if is_ours { StepKind::ExchangeKeys } else { StepKind::DiscoverProxy };
         let wait = LinkWait::HandOver { cluster: name.clone(), to, lack };
-        self.advanced.waits.entry(StepId::of(StepKind::ExchangeKeys, name)).or_default().push(wait);
+        self.advanced.waits.entry(StepId::of(step, name)).or_default().push(wait);
     }
 }
 
-/// What the agent answers when a cluster can be given to someone.
-fn wanted(to: Reconciler) -> (ObjectWriter, HandOverStage) {
-    match to {
+/// Who writes the objects of links where someone acts.
+fn writer(acts: Reconciler) -> ObjectWriter {
+    match acts {
+        Reconciler::Agent => ObjectWriter::Agent,
+        Reconciler::Rendered | Reconciler::Deckhouse | Reconciler::External => ObjectWriter::Tree,
+    }
+}
+
+/// What a cluster shows when it can be given to someone.
+fn awaited(wanted: HandOver) -> (ObjectWriter, HandOverStage) {
+    match wanted.to {
         Reconciler::Agent => (ObjectWriter::Agent, HandOverStage::Ready),
-        Reconciler::Rendered | Reconciler::Deckhouse | Reconciler::External => {
-            (ObjectWriter::Tree, HandOverStage::Released)
-        }
+        Reconciler::Rendered => (ObjectWriter::Tree, HandOverStage::Released),
+        Reconciler::Deckhouse | Reconciler::External => (writer(wanted.from), HandOverStage::Offered),
     }
 }

@@ -33,6 +33,11 @@ impl Links<'_> {
             let begins_anew = self.begins_anew(reader) || self.begins_anew(peer);
             let link = Link::new(reader, peer);
             let wanted = self.wants(&link);
+            if (begins_anew || !wanted) && self.is_marked(reader) {
+                self.marked.insert(reader);
+                self.wait(&link, vec![LinkWait::Marked { cluster: reader.clone() }]);
+                continue;
+            }
             let is_kept = link.ends().into_iter().any(|end| self.keeps_stages(end));
             let is_set_aside = self.is_set_aside(&link);
             if begins_anew && (!is_kept || is_set_aside) && self.never_opened(&link, is_set_aside) {

@@ -50,6 +50,8 @@ pub(super) struct Links<'a> {
     pub(super) lost: BTreeSet<&'a ClusterName>,
     /// Clusters of which something is edited that links rest on: these leave and join anew.
     pub(super) renamed: BTreeSet<&'a ClusterName>,
+    /// Clusters of which a link is to leave, whose objects are marked so that no tool deletes any.
+    pub(super) marked: BTreeSet<&'a ClusterName>,
     /// The time of the run.
     pub(super) now: Timestamp,
     pub(super) advanced: Advanced,
@@ -102,7 +104,7 @@ impl<'a> Links<'a> {
     }
 
     /// Whether a cluster no longer admits whoever asks.
-    fn is_refused_by(&self, name: &ClusterName) -> bool {
+    pub(super) fn is_refused_by(&self, name: &ClusterName) -> bool {
         let shown = self.showing(name);
         matches!(shown, Err(UnseenReason::PrivateDocument(Failure::Unauthorized { status: 401, .. })))
     }
@@ -174,6 +176,14 @@ impl<'a> Links<'a> {
         if let Some(entry) = links.and_then(|links| links.get_mut(&link.peer)) {
             entry.since.get_or_insert(self.now);
         }
+    }
+
+    /// Whether a checkout writes the objects of a cluster's links, and they are or may be marked so that no tool deletes them.
+    pub(super) fn is_marked(&self, name: &ClusterName) -> bool {
+        let hand_over = self.accepted.lock.clusters.get(name).and_then(|locked| locked.hand_over);
+        let is_rendered =
+            || self.mesh.clusters.get(name).is_some_and(|cluster| cluster.reconciler == Reconciler::Rendered);
+        hand_over.is_some() && is_rendered() && !self.is_gone(name) && !self.mesh.inside
     }
 
     pub(super) fn wait(&mut self, link: &Link, reasons: Vec<LinkWait>) {

@@ -76,6 +76,7 @@ pub fn advance<'a>(
         rebuilt: assessment(|assessment| assessment.rebuilt).collect(),
         lost: mesh.clusters.keys().filter(is_lost).collect(),
         renamed: renamed.keys().copied().collect(),
+        marked: BTreeSet::new(),
         advanced: Advanced {
             lock,
             renamed: renamed.into_iter().map(|(name, edits)| (name.clone(), edits)).collect(),

@@ -7,7 +7,7 @@ use std::fmt;
 use crate::model::mesh::{EvidenceField, MeshConfigTarget, Reconciler};
 use crate::pipeline::accept::UnseenReason;
 use crate::types::explanation::{Code, Explanation};
-use crate::types::name::{ClusterName, ClusterUuid, TrustDomain};
+use crate::types::name::{ClusterName, TrustDomain};
 use crate::types::time::Timestamp;
 
 /// What a link waits for before it moves to its next stage.
@@ -138,6 +138,8 @@ pub enum LinkWait {
         /// When it has been for long enough.
         until: Timestamp,
     },
+    /// The objects of a cluster, which are marked for a hand-over, to be seen without the marks: no tool would delete them.
+    Marked { cluster: ClusterName },
     /// The other side of a hand-over, which is to have what links rest on.
     HandOver {
         cluster: ClusterName,
@@ -259,7 +261,7 @@ impl LinkWait {
             Self::OtherDirection { .. } => Code::OtherDirectionStillThere,
             Self::PeerLeaves { .. } => Code::LinksStillLeaving,
             Self::PeerReads { .. } => Code::PeerReadsFirst,
-            Self::HandOver { .. } => Code::HandOver,
+            Self::HandOver { .. } | Self::Marked { .. } => Code::HandOver,
         }
     }
 
@@ -360,11 +362,16 @@ impl LinkWait {
             Self::PeerLeaves { peer } => explain(format!("`{peer}` to have taken its own links away, which it gives up"))
                 .hint(format!("to join again, see that `{peer}` declares this side again")),
             Self::Quiet { reader, peer, until } => still_heard(reader, peer, *until),
+            Self::Marked { cluster } => explain(without_marks(cluster)).hint(synced(cluster)),
             Self::HandOver { cluster, to, lack } => explain(lack.what(cluster, *to)).hint(lack.hint(cluster, *to)),
             Self::OtherDirection { reader, peer } => explain(format!("`{reader}` to drop its link to `{peer}`"))
                 .hint(format!("step render-secret/{reader}/{peer} says what that waits for")),
         }
     }
+}
+
+fn without_marks(cluster: &ClusterName) -> String {
+    format!("objects of `{cluster}` to be seen without the marks by which no tool deletes them")
 }
 
 impl fmt::Display for LinkWait {
@@ -415,13 +422,17 @@ pub enum HandOverLack {
     NoEvidence,
     /// Its evidence was not seen in this run.
     Unseen { reason: UnseenReason },
-    /// Its agent cannot take the objects, or leave them, yet.
+    /// Whoever acts cannot take the objects, or leave them, yet.
     NotReady {
-        /// Why, in the agent's own text.
+        /// Why, in the cluster's own text.
         reason: Option<String>,
     },
-    /// Its agent joined a peer that no spec here declares.
-    Undeclared { uuid: ClusterUuid },
+    /// It has a link with a peer, by UUID or cluster ID, with which no link is known here.
+    Undeclared { peer: String },
+    /// Another checkout has the cluster, and does not leave it to anyone.
+    NotOffered,
+    /// It does not read a peer that it is taken to read.
+    NotRead { peer: ClusterName },
     /// Whoever acts now is not seen to write yet.
     NotTaken,
 }
@@ -429,31 +440,58 @@ pub enum HandOverLack {
 impl HandOverLack {
     /// Reads on after "waits for".
     fn what(&self, cluster: &ClusterName, to: Reconciler) -> String {
-        let agent = if to == Reconciler::Agent { "to be able to take its objects" } else { "to leave its objects" };
+        let who = match to {
+            Reconciler::Agent => format!("the agent of `{cluster}` to be able to take its objects"),
+            Reconciler::Rendered => format!("the agent of `{cluster}` to leave its objects"),
+            Reconciler::Deckhouse | Reconciler::External => {
+                format!("all objects of `{cluster}` to be seen with the marks by which they stay there")
+            }
+        };
         match self {
-            Self::Begins => format!("the agent of `{cluster}` {agent}: this run tells it to"),
+            Self::Begins if to == Reconciler::External => format!("{who}: this run marks them"),
+            Self::Begins => format!("{who}: this run tells it to"),
             Self::LinksMove => format!("links of `{cluster}` to stay at their stage while its objects are handed over"),
             Self::NoEvidence => format!("evidence of `{cluster}`, without which its objects are handed over to no one"),
             Self::Unseen { reason } => format!("evidence of `{cluster}`: {}", reason.message_and_hint().0),
-            Self::NotReady { reason: None } => format!("the agent of `{cluster}` {agent}"),
-            Self::NotReady { reason: Some(reason) } => format!("the agent of `{cluster}` {agent}: {reason}"),
-            Self::Undeclared { uuid } => {
-                format!("a spec that declares the cluster {uuid}, which the agent of `{cluster}` joined")
-            }
-            Self::NotTaken if to == Reconciler::Agent => format!("the agent of `{cluster}` to write its objects"),
-            Self::NotTaken => format!("what was written for `{cluster}` to be synced into it"),
+            Self::NotReady { reason: None } => who,
+            Self::NotReady { reason: Some(reason) } => format!("{who}: {reason}"),
+            Self::Undeclared { peer } => format!("a link here with {peer}, with which `{cluster}` is joined"),
+            Self::NotOffered => format!("whoever has the objects of `{cluster}` to leave them to this checkout"),
+            Self::NotRead { peer } => format!("`{cluster}` to read `{peer}`, with which it is joined here"),
+            Self::NotTaken => match to {
+                Reconciler::Agent => format!("the agent of `{cluster}` to write its objects"),
+                Reconciler::Rendered => format!("what was written for `{cluster}` to be synced into it"),
+                Reconciler::Deckhouse | Reconciler::External => {
+                    format!("another checkout to take the objects of `{cluster}`, which no one follows up meanwhile")
+                }
+            },
         }
     }
 
     fn hint(&self, cluster: &ClusterName, to: Reconciler) -> String {
         match self {
             Self::Undeclared { .. } => {
-                format!("declare it here, or delete its IstioMulticluster in `{cluster}` before the hand-over")
+                format!("declare that cluster here, or let it leave `{cluster}` before the hand-over")
+            }
+            Self::NotOffered => format!(
+                "the other checkout lists this engine's key in its `engineKeys` and sets `reconciler: external` for `{cluster}`; where none has \
+                 it, leave, edit `reconciler`, and join again"
+            ),
+            Self::NotTaken if to == Reconciler::External => {
+                format!(
+                    "sync what another checkout renders for `{cluster}`, with this engine's key among its `engineKeys`; or take the edit of \
+                     `reconciler` back"
+                )
             }
             Self::NoEvidence => {
                 format!("state no `evidence: none` for `{cluster}`, or leave, edit `reconciler`, and join again")
             }
-            Self::Begins | Self::LinksMove | Self::Unseen { .. } | Self::NotReady { .. } | Self::NotTaken => format!(
+            Self::Begins
+            | Self::LinksMove
+            | Self::Unseen { .. }
+            | Self::NotReady { .. }
+            | Self::NotRead { .. }
+            | Self::NotTaken => format!(
                 "sync what this run writes for `{cluster}`, then run again; until `{}` has its objects they stay as they are",
                 to.as_str()
             ),

@@ -24,6 +24,11 @@ const EAST_WEST_PORT: u16 = 15_443;
 /// Replicas of exporter, api-proxy and relay when the spec states none.
 const DEFAULT_REPLICAS: u16 = 2;
 
+/// Whether a cluster of another checkout may still be this one's, which leaves it to that: what is to run there until then is stated.
+fn may_be_ours_yet(spec: &ClusterSpec, reconciler: Reconciler) -> bool {
+    reconciler == Reconciler::External && spec.multicluster.is_some()
+}
+
 /// Whether exporter and api-proxy of ours run in clusters of a reconciler.
 fn is_deployed(reconciler: Reconciler) -> bool {
     matches!(reconciler, Reconciler::Rendered | Reconciler::Agent)
@@ -145,7 +150,7 @@ impl<'a> Compiler<'a> {
             ("shareWith", spec.share_with.as_ref().map(|stated| &stated.at)),
         ];
         for (field, at) in stated {
-            if let Some(at) = at.filter(|_| !is_deployed(reconciler)) {
+            if let Some(at) = at.filter(|_| !is_deployed(reconciler) && !may_be_ours_yet(spec, reconciler)) {
                 self.error(at, &CompileFinding::ShareOfAnother { field, cluster: &spec.name.value });
             }
         }
@@ -193,11 +198,19 @@ impl<'a> Compiler<'a> {
         let ours = is_deployed(reconciler);
         let nothing = MulticlusterSpec::default();
         let stated = spec.multicluster.as_ref();
-        if let Some(stated) = stated.filter(|_| !ours) {
-            self.error(&stated.at, &CompileFinding::NothingDeployed { cluster: &spec.name.value });
+        let is_left = may_be_ours_yet(spec, reconciler);
+        match stated {
+            Some(stated) if is_left => {
+                let finding = CompileFinding::LeftToAnother { cluster: &spec.name.value };
+                self.findings.push(Diagnostic::warning(Some(stated.at.clone()), &finding));
+            }
+            Some(stated) if !ours => {
+                self.error(&stated.at, &CompileFinding::NothingDeployed { cluster: &spec.name.value });
+            }
+            _ => {}
         }
         let wanted = stated.map_or(&nothing, |stated| &stated.value);
-        if !ours || wanted.enabled.as_ref().is_some_and(|enabled| !enabled.value) {
+        if !(ours || is_left) || wanted.enabled.as_ref().is_some_and(|enabled| !enabled.value) {
             return None;
         }
         let at = stated.map_or(&spec.name.at, |stated| &stated.at);
@@ -212,7 +225,7 @@ impl<'a> Compiler<'a> {
                 ),
             ];
             for (field, there, example) in needed {
-                if !there && !self.spec.may_be_misspelt(at) {
+                if !there && ours && !self.spec.may_be_misspelt(at) {
                     self.error(at, &CompileFinding::ComponentField { field, cluster: name, example });
                 }
             }

@@ -74,6 +74,10 @@ pub(super) enum CompileFinding<'a> {
     CrdOfAnother {
         cluster: &'a ClusterName,
     },
+    /// Components of a cluster that another checkout has, which count while this one leaves it to that.
+    LeftToAnother {
+        cluster: &'a ClusterName,
+    },
     /// A share of a cluster whose api-proxy is not ours.
     ShareOfAnother {
         field: &'static str,
@@ -270,6 +274,7 @@ impl CompileFinding<'_> {
             | Self::EngineKey { .. } => Code::InvalidValue,
             Self::NothingDeployed { .. }
             | Self::CrdOfAnother { .. }
+            | Self::LeftToAnother { .. }
             | Self::ShareOfAnother { .. }
             | Self::ShareWithItself { .. }
             | Self::NoGateway { .. }
@@ -316,6 +321,9 @@ impl CompileFinding<'_> {
             Self::CrdOfAnother { cluster } => {
                 format!("`metadata.crd` is set, and no IstioMulticluster is rendered for `{cluster}`")
             }
+            Self::LeftToAnother { cluster } => format!(
+                "`multicluster` is set, and another checkout is to reconcile `{cluster}`: it counts only until this one has left it to that"
+            ),
             Self::ShareOfAnother { field, cluster } => {
                 format!("`{field}` is set, and the api-proxy of `{cluster}` is not ours: nothing would hold it")
             }
@@ -417,6 +425,7 @@ impl CompileFinding<'_> {
                 return Some(format!("use an engine {required}, or change requiredEngine"));
             }
             Self::NothingDeployed { .. } => "take it out, or let the reconciler be `rendered`",
+            Self::LeftToAnother { .. } => "take it out once nothing is rendered for the cluster here",
             Self::CrdOfAnother { .. } | Self::ShareWithItself { .. } => "take it out",
             Self::ShareOfAnother { .. } => "take it out, and limit there what peers may read",
             Self::ShareWithUnknown { near: None, .. } => "write a Cluster document of that name, or take it out",

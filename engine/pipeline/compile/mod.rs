@@ -269,9 +269,12 @@ impl<'a> Compiler<'a> {
             let known = self.names_a_cluster(one, &names) & self.names_a_cluster(other, &names);
             if one.value == other.value {
                 self.error(&pair.at, &CompileFinding::PairWithItself { name: &one.value });
-            } else if external.contains(&one.value) && external.contains(&other.value) {
-                self.error(&pair.at, &CompileFinding::PairOfOthers { one: &one.value, other: &other.value });
             } else if known {
+                // one of them may be linked until this checkout has left it to another one
+                if external.contains(&one.value) && external.contains(&other.value) {
+                    let finding = CompileFinding::PairOfOthers { one: &one.value, other: &other.value };
+                    self.findings.push(Diagnostic::warning(Some(pair.at.clone()), &finding));
+                }
                 link(&one.value, &other.value);
             }
         }

@@ -31,6 +31,8 @@ pub enum LiveNeed {
     Route,
     /// The relay, the api-proxy and what belongs to them.
     Components,
+    /// The marks by which an object stays in the cluster when it leaves the checkout; or the values of its Istio.
+    Marks,
 }
 
 /// What a run would do to a link, or what a checkout does to it.
@@ -114,6 +116,9 @@ impl LiveNeed {
             Self::Network => format!("the network of `{peer}` with its gateways"),
             Self::Route => format!("the route to `{peer}` in isthmus-routes"),
             Self::Components => "the relay and the api-proxy that the links use".to_owned(),
+            Self::Marks => {
+                "the values of Istio, and the marks by which every object that leaves stays in the cluster".to_owned()
+            }
         }
     }
 }
@@ -162,7 +167,9 @@ impl Breach {
             }
             BreachKind::Lacks(LiveNeed::Network) => StepId::of(StepKind::RenderNetworks, &self.link.reader),
             BreachKind::Lacks(LiveNeed::Route) => StepId::of(StepKind::RenderRoutes, &self.link.reader),
-            BreachKind::Lacks(LiveNeed::Components) => StepId::of(StepKind::RenderComponents, &self.link.reader),
+            BreachKind::Lacks(LiveNeed::Components | LiveNeed::Marks) => {
+                StepId::of(StepKind::RenderComponents, &self.link.reader)
+            }
             BreachKind::Lacks(LiveNeed::Secret | LiveNeed::Link | LiveNeed::OtherDirection | LiveNeed::Values)
             | BreachKind::Unseen(..)
             | BreachKind::StillUsed(_) => self.link.secret(),

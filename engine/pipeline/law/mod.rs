@@ -28,7 +28,10 @@ pub(crate) use self::folder::listed;
 use self::folder::{ClusterFolder, Secret, live, text};
 pub use self::step::{SeenInRun, ShownByCluster, ShownEvidence, step};
 pub(crate) use self::step::{seen, withhold};
-use crate::model::layout::{HELM_FILE, ISTIO_OPERATOR_FILE, SAIL_FILE, peer_of_secret, secret_file, values_file};
+use crate::model::layout::{
+    HELM_FILE, ISTIO_OPERATOR_FILE, KUSTOMIZATION, SAIL_FILE, peer_of_secret, peer_of_secret_file, secret_file,
+    values_file,
+};
 use crate::model::link::Link;
 use crate::model::lock::{Lock, LockedCluster, LockedLink, Stage};
 use crate::model::mesh::{Cluster, Mesh, MeshConfigTarget, Reconciler};
@@ -74,9 +77,10 @@ pub fn state(
     before: &ClusterFiles<'_>,
     after: &ClusterFiles<'_>,
 ) -> Vec<Breach> {
-    let Some(cluster) = mesh.clusters.get(reader).filter(|cluster| cluster.reconciler == Reconciler::Rendered) else {
-        return Vec::new();
-    };
+    let Some(cluster) = mesh.clusters.get(reader) else { return Vec::new() };
+    if cluster.reconciler != Reconciler::Rendered {
+        return dropped(lock, cluster, before, after);
+    }
     let config = config_in_use(lock, cluster);
     let folder =
         ClusterFolder::read(&mesh.name, &after.rendered, (config, after.values.as_deref().unwrap_or_default()));
@@ -90,6 +94,27 @@ pub fn state(
         breaches.extend(lacks.into_iter().map(|need| judge.breach(peer, need)));
     }
     breaches
+}
+
+/// What leaves the files of a cluster in which someone else acts, while links rest on it, and is not marked to stay there. The values of its
+/// Istio have no marks.
+fn dropped(lock: &Lock, cluster: &Cluster, before: &ClusterFiles<'_>, after: &ClusterFiles<'_>) -> Vec<Breach> {
+    let name = &cluster.name;
+    let is_live = |link: &LockedLink| matches!(link.stage, Stage::Joined | Stage::Leaving);
+    let reads = lock.links_of(name).filter(|(_, link)| is_live(link)).map(|(peer, _)| peer);
+    let is_read = lock.links.iter().filter(|(_, links)| links.get(name).is_some_and(is_live)).map(|(peer, _)| peer);
+    let Some(peer) = reads.chain(is_read).next() else { return Vec::new() };
+    // an agent has what runs beside it from the checkout, and the objects of links are its own
+    let is_needed = |file: &str| match cluster.reconciler {
+        Reconciler::External => file != KUSTOMIZATION,
+        Reconciler::Agent => is_of_links(file),
+        Reconciler::Rendered | Reconciler::Deckhouse => false,
+    };
+    let gone = before.rendered.iter().filter(|(file, _)| !after.rendered.contains_key(*file));
+    let mut unmarked = gone.filter(|(file, bytes)| is_needed(file) && !stays_in_cluster(bytes));
+    let loses_values = before.values.is_some() && after.values.is_none();
+    let breach = || Breach { link: Link::new(name, peer), kind: BreachKind::Lacks(LiveNeed::Marks) };
+    (loses_values || unmarked.next().is_some()).then(breach).into_iter().collect()
 }
 
 /// What the files of a checkout lack as they are, cluster by cluster. A cluster whose folder is empty is not synced from here.
@@ -266,6 +291,21 @@ fn is_component(file: &str) -> bool {
     ["deployment.apps-isthmus-", "service-isthmus-", "serviceaccount-isthmus-"]
         .iter()
         .any(|kind| file.starts_with(kind))
+}
+
+/// Files of what the links of a cluster are made of.
+fn is_of_links(file: &str) -> bool {
+    let maps = ["configmap-isthmus-mesh.yaml", "configmap-isthmus-peers.yaml", "configmap-isthmus-routes.yaml"];
+    maps.contains(&file) || peer_of_secret_file(file).is_some() || file.starts_with("gateway.networking.istio.io-")
+}
+
+/// Whether neither Argo CD nor Flux deletes an object that is no longer in the checkout.
+fn stays_in_cluster(bytes: &[u8]) -> bool {
+    let object = folder::yaml(bytes);
+    let value = |key: &str| object.pointer("/metadata/annotations").and_then(|all| all.get(key)?.as_str());
+    let options = value("argocd.argoproj.io/sync-options").unwrap_or_default();
+    options.split(',').any(|option| option.trim() == "Prune=false")
+        && value("kustomize.toolkit.fluxcd.io/prune") == Some("disabled")
 }
 
 /// The certificates of a PEM file, without white space.

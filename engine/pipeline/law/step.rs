@@ -100,6 +100,9 @@ impl<'a> JudgedStep<'a> {
     fn link(&self, link: &Link) -> Option<BreachKind> {
         let reader = self.mesh.clusters.get(&link.reader)?;
         let stage = |lock: &'a Lock| lock.link(&link.reader, &link.peer).map(|link| link.stage);
+        if stage(self.after).is_none() && self.is_left_to_others(link) {
+            return None;
+        }
         match (stage(self.before), stage(self.after)) {
             (from, Some(Stage::Joined)) if from != Some(Stage::Joined) && reader.reconciler == Reconciler::Rendered => {
                 self.unseen(link).map(|(what, of)| BreachKind::Unseen(what, of))
@@ -413,15 +416,33 @@ impl<'a> JudgedStep<'a> {
         changed.into_iter().map(breach).collect()
     }
 
-    /// Whether a cluster shows that its agent can take all objects of its links as they are, or has left them as they are: of the
-    /// links that were live when it was asked, and of no others.
+    /// Whether other checkouts have both ends of a link, one of which is given to them in this run: this one writes nothing of it.
+    fn is_left_to_others(&self, link: &Link) -> bool {
+        let record = |lock: &'a Lock, name| lock.clusters.get(name).and_then(|entry| entry.joined_with.as_ref());
+        link.ends().into_iter().all(|name| match (record(self.before, name), record(self.after, name)) {
+            (Some(before), Some(after)) if after.spec.reconciler == Reconciler::External => {
+                before.spec.reconciler == Reconciler::External || self.is_handed_over(name, before, after)
+            }
+            _ => false,
+        })
+    }
+
+    /// Whether a cluster shows that its agent can take all objects of its links as they are, or has left them as they are, or that
+    /// they are marked to stay for another checkout: of the links that were live when it was asked, and of no others.
     fn is_handed_over(&self, name: &ClusterName, before: &JoinedWith, after: &JoinedWith) -> bool {
         let evidence = self.mesh.clusters.get(name).and_then(|cluster| self.published(cluster)?.evidence);
         let Some(state) = evidence.and_then(|evidence| evidence.hand_over.as_ref()) else { return false };
-        let links =
-            |lock: &Lock| lock.links_of(name).map(|(peer, link)| (peer.clone(), link.stage)).collect::<Vec<_>>();
-        let is_of_now =
-            Some(state.serial) == self.before.serials.get(name).copied() && links(self.before) == links(self.after);
+        // links with clusters that others have, too, are no longer this checkout's
+        let is_kept = |peer: &ClusterName| {
+            let ours = |peer: &ClusterName| self.mesh.clusters.get(peer).is_some_and(Cluster::is_ours);
+            after.spec.reconciler != Reconciler::External || ours(peer)
+        };
+        let links = |lock: &Lock| {
+            let kept = lock.links_of(name).filter(|(peer, _)| is_kept(peer));
+            kept.map(|(peer, link)| (peer.clone(), link.stage)).collect::<Vec<_>>()
+        };
+        let stays = links(self.before) == links(self.after);
+        let is_of_now = Some(state.serial) == self.before.serials.get(name).copied() && stays;
         let uuid = |peer: &ClusterName| self.before.clusters.get(peer).map(|entry| entry.public.cluster_uuid.clone());
         let joined = self.before.links_of(name).filter(|(_, link)| link.stage == Stage::Joined);
         let joined: BTreeSet<Option<ClusterUuid>> = joined.map(|(peer, _)| uuid(peer)).collect();
@@ -433,8 +454,34 @@ impl<'a> JudgedStep<'a> {
             (Reconciler::Agent, Reconciler::Rendered) => {
                 is_of_now && state.to == ObjectWriter::Tree && state.stage == HandOverStage::Released && leaves_all()
             }
+            (Reconciler::Rendered, Reconciler::External) => {
+                is_of_now && state.to == ObjectWriter::Tree && state.stage == HandOverStage::Offered
+            }
+            (Reconciler::Agent, Reconciler::External) => {
+                is_of_now && state.to == ObjectWriter::Agent && state.stage == HandOverStage::Offered
+            }
+            // whoever had it counts otherwise, and may have links of which nothing is known here
+            (Reconciler::External, to @ (Reconciler::Rendered | Reconciler::Agent)) => {
+                let writes = if to == Reconciler::Agent { ObjectWriter::Agent } else { ObjectWriter::Tree };
+                let is_offered = state.to == writes && state.stage == HandOverStage::Offered;
+                is_offered && stays && evidence.is_some_and(|evidence| self.has_no_other_links(name, evidence))
+            }
             _ => false,
         }
+    }
+
+    /// Whether a cluster reads what its joined links name and nothing else, and no one else was seen to read it.
+    fn has_no_other_links(&self, name: &ClusterName, evidence: &Evidence) -> bool {
+        let (Reported::Seen(reads), Reported::Seen(used)) = (&evidence.reads, &evidence.credentials) else {
+            return false;
+        };
+        let links = || self.before.links_of(name);
+        let joined = links().filter(|(_, link)| link.stage == Stage::Joined).map(|(peer, _)| self.id_of(peer));
+        let uuid = |peer: &ClusterName| self.before.clusters.get(peer).map(|entry| entry.public.cluster_uuid.clone());
+        let readers: BTreeSet<Option<ClusterUuid>> = links().map(|(peer, _)| uuid(peer)).collect();
+        let read: BTreeSet<Option<ClusterId>> = reads.iter().map(|read| Some(read.cluster_id.clone())).collect();
+        let mut asked = used.iter().filter(|used| used.last_used.is_some()).map(|used| used.cluster_uuid.clone());
+        joined.collect::<BTreeSet<_>>() == read && asked.all(|uuid| readers.contains(&Some(uuid)))
     }
 
     /// Whether a cluster shows that each of its istiods has from its own configuration all that our ConfigMap gives.

@@ -38,8 +38,13 @@ impl Signer for EngineSigner<'_> {
             return Err(KeyProblem::OnlyClusterKeys { peer: cluster.name.clone() });
         }
         let (id, key) = self.keyring.engine.as_ref().map_err(Clone::clone)?;
+        // only to its own engine a cluster shows how far a hand-over is, and all that it reads
+        let locked = self.lock.clusters.get(&cluster.name);
+        let is_handed_over =
+            cluster.hands_over_to().is_some() || locked.is_some_and(|locked| locked.hand_over.is_some());
         let subject = match cluster.reconciler {
             Reconciler::Rendered | Reconciler::Agent => uuid,
+            Reconciler::External if is_handed_over => uuid,
             Reconciler::External | Reconciler::Deckhouse => {
                 self.reader_of(&cluster.name).ok_or_else(|| KeyProblem::NoReader { peer: cluster.name.clone() })?
             }

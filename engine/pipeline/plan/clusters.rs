@@ -163,11 +163,12 @@ pub(crate) fn plan(
 /// Whether the files of what runs in a cluster would all go, though it is declared to stay.
 fn takes_components<'f>(
     mesh: &Mesh,
+    lock: &Lock,
     name: &ClusterName,
     rendered: &RenderedCluster,
     mut files: impl Iterator<Item = &'f String>,
 ) -> bool {
-    let stays = mesh.clusters.get(name).is_some_and(|cluster| !cluster.state.is_going());
+    let stays = mesh.clusters.get(name).is_some_and(|cluster| !cluster.state.is_going()) && !is_given(lock, name);
     let is_rendered = || rendered.objects.iter().any(|object| is_component(&object.id().file_name()));
     stays && files.any(|file| is_component(file)) && !is_rendered()
 }
@@ -184,7 +185,7 @@ fn takes_gateway<'f>(
     let Some(cluster) = mesh.clusters.get(name).filter(|cluster| cluster.state != State::Lost) else { return false };
     let is_linked = || lock.links.values().any(|links| links.get(name).is_some_and(LockedLink::may_be_live));
     let is_read = || is_linked() || (cluster.reconciler == Reconciler::Agent && !cluster.state.is_going());
-    files.any(|file| file == GATEWAY_FILE) && !renders_gateway(rendered) && is_read()
+    files.any(|file| file == GATEWAY_FILE) && !renders_gateway(rendered) && is_read() && !is_given(lock, name)
 }
 
 fn renders_gateway(rendered: &RenderedCluster) -> bool {
@@ -207,6 +208,18 @@ fn second_gateway<'f>(
     (!published.gateways.is_empty()).then(|| Diagnostic::warning(Some(cluster.at.clone()), finding))
 }
 
+/// Whether another checkout was given the cluster: what leaves the folder stays in the cluster, by its marks.
+fn is_given(lock: &Lock, name: &ClusterName) -> bool {
+    let hand_over = lock.clusters.get(name).and_then(|entry| entry.hand_over);
+    let is_to_others = hand_over.is_some_and(|hand_over| hand_over.to == Reconciler::External);
+    is_to_others && acts_in(lock, name) == Some(Reconciler::External)
+}
+
+/// Who acts in a cluster, as its links rest on it.
+fn acts_in(lock: &Lock, name: &ClusterName) -> Option<Reconciler> {
+    lock.clusters.get(name)?.joined_with.as_ref().map(|joined| joined.spec.reconciler)
+}
+
 /// Whether another tool is to deploy a cluster while links name it: what was written for it before stays for these.
 fn is_left_to_others<'f>(
     mesh: &Mesh,
@@ -216,7 +229,10 @@ fn is_left_to_others<'f>(
 ) -> bool {
     let deploys = |cluster: &Cluster| matches!(cluster.reconciler, Reconciler::Rendered | Reconciler::Agent);
     let is_of_others = mesh.clusters.get(name).is_some_and(|cluster| !deploys(cluster));
-    is_of_others && files.any(|file| is_component(file)) && lock.linked().any(|linked| linked == name)
+    is_of_others
+        && !is_given(lock, name)
+        && files.any(|file| is_component(file))
+        && lock.linked().any(|linked| linked == name)
 }
 
 /// Keeps what would go. Whether anything would.
@@ -254,7 +270,7 @@ fn of_cluster(
     let mut rendered = context.render(name).map_err(Stop::Findings)?;
     let files = tree.files_to_compare(name.as_str())?;
     let mut changes = compare(&mesh.name, name, &rendered, tree, &files)?;
-    let mut extra = extra_steps(mesh, name, &rendered, tree, &files)?;
+    let mut extra = extra_steps((mesh, lock), name, &rendered, tree, &files)?;
     let is_kept = is_left_to_others(mesh, lock, name, files.keys()) && drop_deletions(&mut changes, &mut extra);
     if is_kept {
         let wait = RenderWait::LinksOfFolder { cluster: name.clone() };
@@ -265,13 +281,13 @@ fn of_cluster(
         // what lies in the checkout is judged by itself: a merge brings it, whatever the specs say
         let files = world.tree.files_to_compare(name.as_str())?;
         let found = compare(&mesh.name, name, &rendered, world.tree, &files)?;
-        let found_extra = extra_steps(mesh, name, &rendered, world.tree, &files)?;
+        let found_extra = extra_steps((mesh, lock), name, &rendered, world.tree, &files)?;
         (changes.refused, extra.refused) = (found.refused, found_extra.refused);
         differing.extend(found.objects.into_iter().map(|(_, change)| change.path));
         differing.extend(found_extra.steps.into_iter().map(|step| step.path));
     }
     changes.refused.extend(extra.refused);
-    if !request.allow_delete && !is_kept && takes_components(mesh, name, &rendered, files.keys()) {
+    if !request.allow_delete && !is_kept && takes_components(mesh, lock, name, &rendered, files.keys()) {
         let refusal = CompareRefusal::WholeFolder { cluster: name.clone() };
         changes.refused.push((StepId::of(StepKind::RenderComponents, name), refusal));
     }
@@ -325,7 +341,7 @@ pub(crate) fn refuse_breaches(
         return Err(Stop::Findings(Diagnostic::refusal(None, refusal).into()));
     }
     if is_left_to_others(&program.mesh, lock.0, name, names.iter())
-        || takes_components(&program.mesh, name, rendered, names.iter())
+        || takes_components(&program.mesh, lock.0, name, rendered, names.iter())
     {
         let refusal = CompareRefusal::WholeFolder { cluster: name.clone() };
         return Err(Stop::Findings(Diagnostic::refusal(None, refusal).into()));
@@ -488,9 +504,10 @@ impl TextBudget {
     }
 }
 
-/// Files beside the objects that change. Values files that are not ours are in the way; ours go with their target.
+/// Files beside the objects that change. Values files that are not ours are in the way; ours go with their target, unless the cluster is
+/// another checkout's: what installs Istio there has them from here until it takes them over, too.
 fn extra_steps(
-    mesh: &Mesh,
+    (mesh, lock): (&Mesh, &Lock),
     name: &ClusterName,
     rendered: &RenderedCluster,
     tree: &dyn Tree,
@@ -526,6 +543,7 @@ fn extra_steps(
             continue;
         }
         match tree.file(&path)? {
+            Some(bytes) if ours(&bytes) && acts_in(lock, name) == Some(Reconciler::External) => {}
             Some(bytes) if ours(&bytes) => {
                 changes.steps.push(FileStep { path, action: Action::Delete, digest: None, text: None });
             }

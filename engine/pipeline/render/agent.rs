@@ -6,20 +6,24 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use crate::model::lock::{Lock, LockedCluster};
+use crate::model::lock::{HandOver, Lock, LockedCluster};
 use crate::model::mesh::{Allow, Cluster, EvidenceRule, FirstContact, Pin, Reconciler};
+use crate::model::needs::Wave;
 use crate::model::read_by::ReadBy;
 use crate::pipeline::render::check::internal;
 use crate::pipeline::render::fragments::Fragment;
 use crate::pipeline::render::output::RenderedCluster;
 use crate::pipeline::render::reader::ReaderView;
+use crate::pipeline::render::rendered::RenderedObject;
 use crate::spec::API_VERSION;
 use crate::types::diagnostic::Diagnostics;
 use crate::types::name::ClusterName;
-use crate::types::object::to_yaml;
+use crate::types::object::{SYNC_WAVE, to_yaml};
 use crate::types::step::StepKind;
 use crate::wire::agent::{AGENT_MAP, SPECS_FILE};
-use crate::wire::hand_over::{HandOverOrder, ORDER_FILE, ObjectWriter};
+use crate::wire::hand_over::{
+    HandOverOrder, HandOverStage, HandOverState, ORDER_FILE, ObjectWriter, STATE_FILE, STATE_MAP,
+};
 use crate::wire::share::Share;
 
 /// The ConfigMap with the agent's specs, and what it is told of a hand-over.
@@ -36,15 +40,35 @@ pub(super) fn render(reader: &ReaderView<'_>, out: &mut RenderedCluster) -> Resu
 
 /// What the agent is told of a hand-over, as JSON; `None`: there is none.
 fn order(reader: &ReaderView<'_>) -> Result<Option<String>, Diagnostics> {
-    let Some(to) = reader.hand_over() else { return Ok(None) };
-    let writer = if to == Reconciler::Agent { ObjectWriter::Agent } else { ObjectWriter::Tree };
-    let serial = reader.serial.as_ref().map(|(serial, _)| *serial).unwrap_or_default();
-    let mut order = HandOverOrder::new(writer, serial);
+    let writer = match reader.hand_over().map(|hand_over| hand_over.to) {
+        Some(Reconciler::Agent) => ObjectWriter::Agent,
+        Some(Reconciler::Rendered) => ObjectWriter::Tree,
+        Some(Reconciler::Deckhouse | Reconciler::External) | None => return Ok(None),
+    };
+    let mut order = HandOverOrder::new(writer, reader.serial_of_links());
     if writer == ObjectWriter::Agent {
         order.given = reader.is_to_give().is_none();
+    }
+    // the agent of a cluster that another checkout had has one of its own
+    if writer == ObjectWriter::Agent && reader.changes_roles() {
         order.lock = lock_of(reader.lock, &reader.cluster.name).to_files().map_err(internal)?;
     }
     serde_json::to_string_pretty(&order).map(Some).map_err(internal)
+}
+
+/// That this checkout leaves the cluster as it is to another one, where it is to be left. It is synced after everything else, so
+/// that whoever sees it knows that all of it is marked.
+pub(super) fn offer(reader: &ReaderView<'_>) -> Result<Option<RenderedObject>, Diagnostics> {
+    if reader.is_to_give() != Some(Reconciler::External) {
+        return Ok(None);
+    }
+    let is_agent = reader.cluster.reconciler == Reconciler::Agent;
+    let writer = if is_agent { ObjectWriter::Agent } else { ObjectWriter::Tree };
+    let order = HandOverOrder::new(writer, reader.serial_of_links());
+    let state = serde_json::to_string_pretty(&HandOverState::to(&order, HandOverStage::Offered)).map_err(internal)?;
+    let draft = reader.object("v1", "ConfigMap", STATE_MAP, vec![reader.step(StepKind::ExchangeKeys)]);
+    let draft = draft.annotation(SYNC_WAVE, Wave::Secrets.number().to_string());
+    Ok(Some(draft.field("data", json!({ STATE_FILE: state })).done()))
 }
 
 /// The lock as far as it concerns a cluster and who it is linked with, as the agent of that cluster keeps it.
@@ -59,7 +83,7 @@ fn lock_of(lock: &Lock, own: &ClusterName) -> Lock {
         entry.hand_over = None;
     }
     if let Some(entry) = clusters.get_mut(own) {
-        entry.hand_over = Some(Reconciler::Agent);
+        entry.hand_over = Some(HandOver { from: Reconciler::Rendered, to: Reconciler::Agent });
         // to itself an agent is what renders
         if let Some(joined) = &mut entry.joined_with {
             joined.spec.reconciler = Reconciler::Rendered;

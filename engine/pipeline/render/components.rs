@@ -102,7 +102,7 @@ fn templated(
         let Rendition { objects, overridden } = templates.templates.render(name, values)?;
         let mut made = Vec::new();
         for object in objects {
-            let text = adopt(mesh, &stand_in, object.clone()).into_yaml().map_err(internal)?;
+            let text = adopt(mesh, &stand_in, object.clone(), &[]).into_yaml().map_err(internal)?;
             made.push(TemplateObject { object, yaml: TextTemplate::cut(&text, &[(NAME, 1)]) });
         }
         Ok(Arc::new(Templated { made, overridden }))
@@ -158,9 +158,11 @@ fn add(
     let (mesh, name) = (&reader.mesh.name, &reader.cluster.name);
     match templated(templates, mesh, file, context) {
         Ok(of_file) => {
+            let marks = reader.marks(false);
             out.objects.extend(of_file.made.iter().map(|made| {
-                let yaml = made.yaml.as_ref().map(|template| template.fill(&[name.as_str()]));
-                adopt(mesh, name, made.object.clone()).with_yaml(yaml)
+                let yaml = made.yaml.as_ref().filter(|_| marks.is_empty());
+                let yaml = yaml.map(|template| template.fill(&[name.as_str()]));
+                adopt(mesh, name, made.object.clone(), &marks).with_yaml(yaml)
             }));
             out.overrides.extend(of_file.overridden.clone());
         }
@@ -207,7 +209,7 @@ fn roles(reader: &ReaderView<'_>) -> Vec<(&'static str, &'static str, bool)> {
     let of = |is_agent: bool| if is_agent { AGENT_ROLES } else { ROLES };
     let acts = of(reader.cluster.reconciler == Reconciler::Agent);
     let mut roles: Vec<_> = acts.into_iter().map(|(role, service)| (role, service, false)).collect();
-    if let Some(to) = reader.is_to_give() {
+    if let Some(to) = reader.is_to_give().filter(|_| reader.changes_roles()) {
         let others =
             of(to == Reconciler::Agent).into_iter().filter(|(role, _)| acts.iter().all(|(acts, _)| acts != role));
         roles.extend(others.map(|(role, service)| (role, service, true)));
@@ -326,8 +328,8 @@ fn public_hosts<'r>(reader: &ReaderView<'r>, components: &'r Components) -> (Opt
     (endpoint, components.api_host.as_ref().or(cluster.api.host.as_ref()).map(|api| &api.host))
 }
 
-/// Puts our labels and annotations on an object of a template.
-fn adopt(mesh: &MeshName, cluster: &ClusterName, mut object: Object) -> RenderedObject {
+/// Puts our labels and annotations on an object of a template. What an override lists under the key of a mark stays beside it.
+fn adopt(mesh: &MeshName, cluster: &ClusterName, mut object: Object, marks: &[(&str, &str)]) -> RenderedObject {
     let steps = vec![StepId::of(StepKind::RenderComponents, cluster)];
     let added = [("labels", ownership(mesh)), ("annotations", step_annotations(&steps))];
     if let Some(Value::Object(metadata)) = object.fields.get_mut("metadata") {
@@ -338,6 +340,14 @@ fn adopt(mesh: &MeshName, cluster: &ClusterName, mut object: Object) -> Rendered
             } else {
                 *entry = Value::Object(added);
             }
+        }
+        let Some(Value::Object(annotations)) = metadata.get_mut("annotations") else {
+            return RenderedObject::new(object, steps);
+        };
+        for (key, mark) in marks {
+            let stated = annotations.get(*key).and_then(Value::as_str).filter(|stated| !stated.is_empty());
+            let both = stated.map_or_else(|| (*mark).to_owned(), |stated| format!("{stated},{mark}"));
+            annotations.insert((*key).to_owned(), both.into());
         }
     }
     RenderedObject::new(object, steps)

@@ -148,8 +148,9 @@ impl<'a> RenderContext<'a> {
                 }
                 Reconciler::External => Ok(()),
             };
-            if let Err(failed) = rendered {
-                findings.extend(failed);
+            match rendered.and_then(|()| agent::offer(&reader)) {
+                Ok(offer) => out.objects.extend(offer),
+                Err(failed) => findings.extend(failed),
             }
         }
         check_sizes(&reader, &out, &mut findings);

@@ -138,7 +138,7 @@ pub(super) fn render(reader: &ReaderView<'_>, out: &mut RenderedCluster) -> Resu
 /// rights; while a cluster is handed over, both sides' users have it.
 pub(super) fn rights(reader: &ReaderView<'_>, out: &mut RenderedCluster) {
     let is_agent = reader.cluster.reconciler == Reconciler::Agent;
-    let is_handed_over = reader.hand_over().is_some();
+    let is_handed_over = reader.changes_roles();
     let mut users = if is_agent || is_handed_over { agent_users() } else { Vec::new() };
     if !is_agent || is_handed_over {
         users.extend(reader.links.iter().map(|link| user_of(link.peer.known.uuid())));

@@ -3,7 +3,7 @@
 use serde_json::Map;
 
 use crate::model::known::{KnownCluster, PeerEndpoint};
-use crate::model::lock::{Lock, Stage};
+use crate::model::lock::{HandOver, Lock, Stage};
 use crate::model::mesh::{Cluster, EngineKey, Mesh, MeshConfigTarget, Reconciler};
 use crate::pipeline::render::draft::{ObjectDraft, ownership, step_annotations};
 use crate::pipeline::render::fragments::{Fragment, FragmentedConfigMap};
@@ -12,7 +12,7 @@ use crate::pipeline::render::rendered::RenderedObject;
 use crate::types::name::{ClusterId, ClusterName, MeshId, TrustDomain};
 use crate::types::step::{StepId, StepKind};
 use crate::wire::agent::AGENT_MAP;
-use crate::wire::hand_over::{HAND_OVER, MARKS};
+use crate::wire::hand_over::{ARGO_KEEPS, FLUX_KEEPS, TO_AGENT};
 use crate::wire::share::Share;
 
 /// Entries of `peers.json`, each made once for all clusters that share alike with its peer, and that it leaves or not.
@@ -106,26 +106,44 @@ impl<'c> ReaderView<'c> {
         awaits && !self.links.iter().any(|link| link.may_be_live)
     }
 
-    /// Who is to act in the cluster, while its objects are handed over.
-    pub(super) fn hand_over(&self) -> Option<Reconciler> {
+    /// From whom to whom the objects of the cluster go, while they are handed over.
+    pub(super) fn hand_over(&self) -> Option<HandOver> {
         self.known.and_then(|known| known.locked.hand_over)
     }
 
-    /// The same, as long as who acted before still does.
+    /// Who is to act in the cluster, as long as who acted before still does.
     pub(super) fn is_to_give(&self) -> Option<Reconciler> {
-        self.hand_over().filter(|to| *to != self.cluster.reconciler)
+        self.hand_over().map(|hand_over| hand_over.to).filter(|to| *to != self.cluster.reconciler)
     }
 
-    /// An object of ours in the namespace of the cluster's istiod. What is handed over is marked: the agent knows by that what it may
-    /// take, and no tool that syncs deletes it when it is not, or no longer, in the checkout. What was taken back keeps the marks for
-    /// tools until that is seen, since a commit of before has none of it.
-    pub(super) fn object(&self, api_version: &str, kind: &str, name: &str, steps: Vec<StepId>) -> ObjectDraft {
-        let mut draft = self.cluster_object(api_version, kind, name, steps);
-        let is_rendered = self.cluster.reconciler == Reconciler::Rendered && name != AGENT_MAP;
-        if let Some(to) = self.hand_over().filter(|_| is_rendered) {
-            let marks = MARKS.iter().filter(|(key, _)| *key != HAND_OVER || to != Reconciler::Rendered);
-            draft.annotations.extend(marks.map(|(key, value)| ((*key).to_owned(), (*value).into())));
+    /// Whether the cluster goes from its checkout to its agent, or back: what runs there changes, and both run for a while.
+    pub(super) fn changes_roles(&self) -> bool {
+        self.hand_over().is_some_and(|hand_over| !hand_over.is_taken_back() && !hand_over.is_with(Reconciler::External))
+    }
+
+    /// The serial of its links.
+    pub(super) fn serial_of_links(&self) -> u64 {
+        self.serial.as_ref().map(|(serial, _)| *serial).unwrap_or_default()
+    }
+
+    /// Annotations of what is handed over: the agent knows by one what it may take, and no tool that syncs deletes it for the others
+    /// when it is not, or no longer, in the checkout. What was taken back keeps those for tools until that is seen, since a commit of
+    /// before has none of it. An agent takes objects of links alone, and another checkout all.
+    pub(super) fn marks(&self, is_of_links: bool) -> Vec<(&'static str, &'static str)> {
+        let Some(hand_over) = self.hand_over().filter(|hand_over| !hand_over.is_taken_back()) else {
+            return Vec::new();
+        };
+        let is_of_agent = self.changes_roles();
+        if is_of_agent && !(is_of_links && self.cluster.reconciler == Reconciler::Rendered) {
+            return Vec::new();
         }
+        let taker = Some(TO_AGENT).filter(|_| is_of_agent && hand_over.to == Reconciler::Agent);
+        taker.into_iter().chain([ARGO_KEEPS, FLUX_KEEPS]).collect()
+    }
+
+    /// An object of ours in the namespace of the cluster's istiod.
+    pub(super) fn object(&self, api_version: &str, kind: &str, name: &str, steps: Vec<StepId>) -> ObjectDraft {
+        let mut draft = self.draft(api_version, kind, name, steps, name != AGENT_MAP);
         let namespace = self.cluster.istio.namespace.as_str().into();
         draft.metadata.insert("namespace".to_owned(), namespace);
         draft
@@ -133,6 +151,13 @@ impl<'c> ReaderView<'c> {
 
     /// A cluster-scoped object of ours.
     pub(super) fn cluster_object(&self, api_version: &str, kind: &str, name: &str, steps: Vec<StepId>) -> ObjectDraft {
+        self.draft(api_version, kind, name, steps, false)
+    }
+
+    fn draft(&self, api_version: &str, kind: &str, name: &str, steps: Vec<StepId>, is_of_links: bool) -> ObjectDraft {
+        let mut annotations = step_annotations(&steps);
+        let marks = self.marks(is_of_links).into_iter();
+        annotations.extend(marks.map(|(key, value)| (key.to_owned(), value.into())));
         let mut metadata = Map::new();
         metadata.insert("name".to_owned(), name.into());
         ObjectDraft {
@@ -140,7 +165,7 @@ impl<'c> ReaderView<'c> {
             kind: kind.to_owned(),
             metadata,
             labels: ownership(&self.mesh.name),
-            annotations: step_annotations(&steps),
+            annotations,
             fields: Map::new(),
             steps,
         }

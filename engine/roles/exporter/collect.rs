@@ -101,7 +101,7 @@ impl BegunCollection {
             credentials: asked("the api-proxy").and(&[(PROXIES, times.proxies)]),
             mesh_config: here.and(&standard),
             serial: here.and(&[(PEERS_MAP, times.peers)]),
-            hand_over: here.and(&[(HAND_OVER_MAP, times.hand_over)]),
+            hand_over: here.and(&[(HAND_OVER_MAP, times.hand_over), (PEERS_MAP, times.peers)]),
             relations: here.and(&standard).and(&[shared, (ROUTES_MAP, times.routes), (PEERS_MAP, times.peers)]),
         }
     }
@@ -156,6 +156,7 @@ pub(super) async fn collect_evidence(
     let prepared = evidence::prepared(deployments, pods, shared(facts), begun.lacking.clone());
     let (mesh_config, serial) = (shown(mesh_config), shown(serial));
     let hand_over = facts.hand_over.present().and_then(|map| HandOverState::parse(map.data.get(STATE_FILE)?));
+    let hand_over = hand_over.filter(|state| !is_taken(state, &serial));
     let hand_over = hand_over.map(|state| where_it_runs(state, &begun.relays));
     let evidence = Evidence {
         trusts,
@@ -171,6 +172,12 @@ pub(super) async fn collect_evidence(
     };
     let confirmed = begun.field_times(at);
     CollectedEvidence { evidence, relations: relations(facts), peers_seen, confirmed, max_age }
+}
+
+/// Whether objects that a checkout offered are no longer those of its run: another one wrote them since.
+fn is_taken(state: &HandOverState, serial: &Reported<u64>) -> bool {
+    let is_offer = (state.stage, state.to) == (HandOverStage::Offered, ObjectWriter::Tree);
+    is_offer && serial.seen() != Some(&state.serial)
 }
 
 /// What the agent answers of a hand-over, which goes no further while whoever is to connect istiod to its peers does not run.

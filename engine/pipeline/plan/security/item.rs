@@ -117,6 +117,7 @@ pub enum SecurityChange {
     /// The objects of a cluster's links go to who is to act there.
     HandOver {
         cluster: ClusterName,
+        from: Reconciler,
         to: Reconciler,
         /// This run leaves them to it; else it begins to.
         is_given: bool,
@@ -403,7 +404,7 @@ impl SecurityChange {
             )),
             Self::Links(change) => new(change.message()),
             Self::Share(change) => change.explanation(),
-            Self::HandOver { cluster, to, is_given } => new(handed_over(cluster, *to, *is_given)),
+            Self::HandOver { cluster, from, to, is_given } => new(handed_over(cluster, *from, *to, *is_given)),
             Self::Cut { cluster, stated, readers } => new(format!(
                 "`{cluster}` does not publish the {} that its spec states: where nothing answers there, its links from {} are cut",
                 stated.join(" and the "),
@@ -431,16 +432,34 @@ impl SecurityChange {
 }
 
 /// What a hand-over means.
-fn handed_over(cluster: &ClusterName, to: Reconciler, is_given: bool) -> String {
-    match (to, is_given) {
-        (Reconciler::Agent, true) => format!(
+fn handed_over(cluster: &ClusterName, from: Reconciler, to: Reconciler, is_given: bool) -> String {
+    match (from, to, is_given) {
+        (from, Reconciler::External, true) => {
+            let who = if from == Reconciler::Agent { "its agent continues" } else { "no one follows up what changes" };
+            format!(
+                "from now on nothing in `{cluster}` is managed from here: all objects of `rendered/{cluster}/` stay in the cluster, since they are \
+                 marked not to be pruned; until another checkout takes them, {who}; links between `{cluster}` and clusters of other teams \
+                 are known here no more"
+            )
+        }
+        (_, Reconciler::External, false) => format!(
+            "this checkout is to leave `{cluster}` to another one: every object of `rendered/{cluster}/` is marked to stay in the cluster; they \
+             leave the checkout once that is seen"
+        ),
+        (Reconciler::External, _, true) => format!(
+            "from now on `{cluster}` is managed from here: `rendered/{cluster}/` takes the places of what another checkout left there"
+        ),
+        (Reconciler::External, _, false) => format!(
+            "the links of `{cluster}` stay joined while this checkout waits to take it from another one, which has to leave it first"
+        ),
+        (_, Reconciler::Agent, true) => format!(
             "from now on the agent of `{cluster}` writes what its links use: those objects leave `rendered/{cluster}/` and stay in the \
              cluster, since they are marked not to be pruned, and the agent takes them as they are"
         ),
-        (_, true) => format!(
+        (_, _, true) => format!(
             "from now on `rendered/{cluster}/` has what the links of `{cluster}` use: its agent left these objects as they are, and goes"
         ),
-        (_, false) => format!(
+        (_, _, false) => format!(
             "the links of `{cluster}` stay joined while what they use is handed over to who acts as `{}`; it is given once its agent \
              shows that nothing would go",
             to.as_str()

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::known::KnownCluster;
 use crate::model::link::Link;
-use crate::model::lock::{Edit, Lock, LockedCluster, LockedLink, Stage};
+use crate::model::lock::{Edit, HandOver, Lock, LockedCluster, LockedLink, Stage};
 use crate::model::mesh::{Mesh, State};
 use crate::pipeline::advance::{Closing, Move};
 use crate::pipeline::plan::action::Action;
@@ -222,11 +222,11 @@ pub(super) fn cuts(mesh: &Mesh, before: &Lock, after: &Lock) -> Vec<SecurityItem
 pub(super) fn handed_over(before: &Lock, after: &Lock) -> Vec<SecurityItem> {
     let acts = |entry: &LockedCluster| entry.joined_with.as_ref().map(|joined| joined.spec.reconciler);
     let item = |(name, entry): (&ClusterName, &LockedCluster)| {
-        let (to, old) = (entry.hand_over?, before.clusters.get(name)?);
+        let (HandOver { from, to }, old) = (entry.hand_over?, before.clusters.get(name)?);
         let is_given = acts(old) != acts(entry);
         let cluster = name.clone();
-        (is_given || old.hand_over.is_none())
-            .then(|| SecurityItem::listed(SecurityChange::HandOver { cluster, to, is_given }))
+        (is_given || (old.hand_over != entry.hand_over && from != to))
+            .then(|| SecurityItem::listed(SecurityChange::HandOver { cluster, from, to, is_given }))
     };
     after.clusters.iter().filter_map(item).collect()
 }
