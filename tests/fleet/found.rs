@@ -193,7 +193,7 @@ fn edit(cluster: usize, field: &'static str, choice: usize) -> WalkStep {
 fn what_no_edit_changes_while_joined_is_refused_and_has_a_way_out() {
     let fields = ["reconciler", "istio.config"];
     let of_mesh = ["metadata.name", "credentials.requireToken"];
-    let edits = fields.into_iter().zip([0, 1]).map(|(field, choice)| edit(0, field, choice));
+    let edits = fields.into_iter().zip([1, 1]).map(|(field, choice)| edit(0, field, choice));
     for edit in edits.chain(of_mesh.into_iter().map(|field| WalkStep::Edit(FieldEdit::Mesh(field, 0)))) {
         let mut walk = Walk::new(super::joined(2, false), &[]);
         walk.take(&edit).unwrap();
@@ -484,6 +484,32 @@ fn what_is_left_to_another_tool_stays_while_links_rest_on_it() {
     ];
     let (_, taken) = super::walk(3, false, false, &steps, &[], std::env::var_os("ISTHMUS_TELL").is_some());
     taken.unwrap();
+}
+
+/// What is marked stays in the cluster when it leaves the checkout, whichever tool syncs; and it is taken back from there.
+#[test]
+fn a_cluster_that_is_left_to_another_checkout_keeps_its_links_and_comes_back() {
+    for argo in [false, true] {
+        let steps =
+            [WalkStep::HandOver(0), WalkStep::SyncAll, WalkStep::Happen(1, FleetEvent::MoveGateway), Run(PLAIN)];
+        let (walk, taken) = super::walk(3, true, argo, &steps, &[], false);
+        taken.unwrap();
+        assert!(!walk.fleet.folder("ash").is_empty(), "it is this checkout's again");
+    }
+}
+
+/// A part of what marks them is live: nothing leaves the checkout yet.
+#[test]
+fn no_object_leaves_the_checkout_before_all_of_them_are_seen_to_be_marked() {
+    for argo in [false, true] {
+        let partly = WalkStep::SyncPartly(0, vec![0, 2, 4]);
+        let steps = [edit(0, "reconciler", 0), Run(PLAIN), partly, Run(PLAIN), WalkStep::SyncAll, Run(PLAIN)];
+        let (walk, taken) = super::walk(3, true, argo, &steps[..4], &[], false);
+        taken.unwrap();
+        drop(walk);
+        let (_, taken) = super::walk(3, true, argo, &steps, &[], false);
+        taken.unwrap();
+    }
 }
 
 /// Its own links were lost with it, and its folder by a hand: what was written anew admitted none of those that read it.

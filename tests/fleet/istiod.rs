@@ -47,6 +47,8 @@ pub(crate) struct SimulatedIstiod {
     /// Keys that open private metadata in the cluster's own name.
     pub(crate) engine: BTreeSet<String>,
     pub(crate) serial: u64,
+    /// The run in which a checkout left the cluster to another one; 0: none did.
+    pub(crate) offered: u64,
     /// Remote secrets: by the peer that they are for, the data key and the kubeconfig.
     pub(crate) secrets: BTreeMap<String, (String, String)>,
     /// CAs by which istiod knows its relay, by the peer that a secret is for.
@@ -89,6 +91,16 @@ fn decoded(base64: &str) -> String {
 /// Certificates of a PEM file, without white space.
 fn blocks(pem: &str) -> impl Iterator<Item = String> {
     pem.split_inclusive("-----END CERTIFICATE-----").map(squeeze).filter(|block| !block.is_empty())
+}
+
+/// Whether a tool leaves an object where it is when it is no longer in the checkout: Argo CD, or Flux.
+pub(crate) fn stays(bytes: &[u8], argo: bool) -> bool {
+    let object: Value = serde_yaml::from_slice(bytes).unwrap();
+    let annotation = |key| text(&object, &["metadata", "annotations", key]).unwrap_or_default();
+    if argo {
+        return annotation("argocd.argoproj.io/sync-options").split(',').any(|option| option == "Prune=false");
+    }
+    annotation("kustomize.toolkit.fluxcd.io/prune") == "disabled"
 }
 
 impl SimulatedIstiod {
@@ -159,6 +171,7 @@ impl SimulatedIstiod {
         self.impersonates.extend(one.impersonates.iter().cloned());
         self.engine.extend(one.engine.iter().cloned());
         self.serial = self.serial.max(one.serial);
+        self.offered = self.offered.max(one.offered);
         self.secrets.extend(one.secrets.clone());
         self.relay_cas.extend(one.relay_cas.clone());
         self.deployments.extend(one.deployments.iter().cloned());
@@ -187,6 +200,11 @@ impl SimulatedIstiod {
                 }
             }
             ("ConfigMap", "isthmus-peers") => self.peers(&inner(object, "peers.json")),
+            ("ConfigMap", "isthmus-hand-over") => {
+                let state = inner(object, "state.json");
+                let is_offer = text(&state, &["stage"]).as_deref() == Some("offered");
+                self.offered = state.get("serial").and_then(Value::as_u64).filter(|_| is_offer).unwrap_or(0);
+            }
             ("ClusterRole", _) => {
                 for rule in items(object, "rules") {
                     let is = |key, wanted| items(&rule, key).iter().any(|value| value.as_str() == Some(wanted));

@@ -13,6 +13,7 @@ use isthmus::types::key::{PrivateKey, PublicKey};
 use isthmus::types::name::Digest;
 use isthmus::types::token::Scope;
 use isthmus::wire::failure::Failure;
+use isthmus::wire::hand_over::{HandOverOrder, HandOverStage, HandOverState, ObjectWriter};
 use isthmus::wire::metadata::{
     AuthnKey, EveryRevision, Evidence, IstioFacts, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Read,
     ReadState, Reported, RouteState, StandardMeshConfig,
@@ -500,8 +501,10 @@ impl FleetCluster {
             reads: shown(unknown, 2, live.secrets.values().map(read).collect()),
             routes: shown(unknown, 3, routes.collect()),
             prepared: shown(unknown, 4, true),
+            hand_over: (runs && live.offered > 0 && live.offered == live.serial && unknown & (1 << 6) == 0).then(
+                || HandOverState::to(&HandOverOrder::new(ObjectWriter::Tree, live.serial), HandOverStage::Offered),
+            ),
             // every other exporter is of a version that does not show it
-            hand_over: None,
             relay_token: match self.name.len() % 2 {
                 0 => shown(unknown, 4, true),
                 _ => Reported::Unknown("not published".to_owned()),

@@ -26,6 +26,8 @@ pub(crate) enum WalkStep {
     SyncAll,
     /// Runs and syncs, one after the other, as a watch would.
     Converge,
+    /// The cluster is left to another checkout, or taken back, as far as two runs that are synced bring it.
+    HandOver(usize),
     /// With a commit that is not the last one.
     SyncLate(usize, usize),
     Trouble(usize, ClusterTrouble),
@@ -215,6 +217,7 @@ impl WalkTheme {
             (2, (cluster(), any::<usize>()).prop_map(|(c, file)| WalkStep::LoseRendered(c, file)).boxed()),
             (1, (cluster(), 0..3_usize).prop_map(|(c, kind)| WalkStep::Foreign(c, kind)).boxed()),
             (1, (1..6_usize, flags()).prop_map(|(back, flags)| WalkStep::OtherEngine(back, flags)).boxed()),
+            (2, cluster().prop_map(WalkStep::HandOver).boxed()),
         ];
         let chosen = kinds.into_iter().enumerate().filter(|(at, _)| self.kinds & (1 << at) != 0);
         let always =
@@ -297,6 +300,7 @@ impl Walk {
             }
             WalkStep::SyncAll => fleet.sync_all()?,
             WalkStep::Converge => self.converge()?,
+            WalkStep::HandOver(cluster) => self.hand_over(*cluster)?,
             WalkStep::SyncLate(cluster, ahead) => {
                 let cluster = fleet.name(*cluster);
                 fleet.sync_late(cluster, *ahead)?;
@@ -351,7 +355,22 @@ impl Walk {
 
     /// Runs and syncs as often as a join takes, or until a run is refused.
     fn converge(&mut self) -> Result<(), Broken> {
-        for _ in 0..4 {
+        self.runs(4)
+    }
+
+    fn hand_over(&mut self, cluster: usize) -> Result<(), Broken> {
+        let name = self.fleet.name(cluster);
+        let Some(fields) = self.fleet.wish.clusters.get_mut(name) else { return Ok(()) };
+        if fields.remove("reconciler").is_none() {
+            fields.insert("reconciler", "external".into());
+        }
+        self.fleet.commit();
+        self.edits.push("reconciler".to_owned());
+        self.runs(2)
+    }
+
+    fn runs(&mut self, count: usize) -> Result<(), Broken> {
+        for _ in 0..count {
             self.runs.0 += 1;
             if let FleetOutcome::Refused(_) = self.fleet.run(RunFlags { accept: true, ..RunFlags::default() })? {
                 self.runs.1 += 1;

@@ -277,7 +277,8 @@ impl WantedSpecs {
                 "metadata": { "name": name },
                 "spec": { "metadata": { "endpoint": format!("https://metadata.{name}.example.com/metadata") } },
             });
-            let is_ours = fields.get("reconciler").is_none_or(|who| who == "rendered");
+            // what is left to another checkout is this one's until then
+            let is_ours = fields.get("reconciler").is_none_or(|who| who == "rendered" || who == "external");
             if is_ours {
                 put(&mut document, "spec.multicluster.image", json!("ghcr.io/isthmus-mesh/engine:0.1.0"));
                 put(&mut document, "spec.multicluster.apiHost", json!(format!("api.{name}.example.com")));

@@ -8,6 +8,7 @@ use isthmus::types::name::ClusterName;
 
 use super::law::{Broken, Law, broken, short};
 use super::{FleetMesh, FleetOutcome, HOUR, RunFlags, cluster_name};
+use crate::istiod::stays;
 use crate::site::NAMES;
 use crate::wish::{FieldValues, WantedSpecs};
 
@@ -80,6 +81,11 @@ impl FleetMesh {
         let declared = self.pairs().into_iter().filter(|(reader, _)| self.wish.clusters.contains_key(reader));
         for pair @ (reader, peer) in declared.collect::<Vec<_>>() {
             let wanted = self.wish.links(reader, peer);
+            // what was left to another checkout is that one's to take away
+            let secret = self.site(reader).live.get(&format!("secret-istio-remote-secret-{peer}.yaml"));
+            if !wanted && secret.is_some_and(|secret| stays(secret, self.argo)) {
+                continue;
+            }
             if wanted != self.live_id(pair).is_some() {
                 return broken(Law::Wrong, format!("{reader}/{peer} is wanted: {wanted}"));
             }
@@ -153,7 +159,11 @@ impl FleetMesh {
         }
         self.prints = true;
         let last = self.run(RunFlags { allow_delete: true, accept: true, ..RunFlags::default() })?;
-        broken(Law::Unrest, last.open())
+        // another checkout, which is not simulated, has to leave the cluster first
+        let waits = |name: &&str| self.is_left_to_others(name) && self.wish.says(name, "reconciler").is_none();
+        let waiting = self.names().into_iter().filter(waits);
+        let waiting: Vec<(Code, String)> = waiting.map(|name| (Code::HandOver, format!("`{name}`"))).collect();
+        if waiting.is_empty() { broken(Law::Unrest, last.open()) } else { Ok(FleetOutcome::Refused(waiting)) }
     }
 
     /// Takes an edit back that a refusal names with the value that links rest on.
@@ -194,7 +204,8 @@ impl FleetMesh {
                 let locked = lock.clusters.get(&cluster_name(name));
                 let is_itself = locked.is_none_or(|it| it.public.cluster_uuid.to_string() == self.sites[name].uuid());
                 // what another tool deploys is not simulated: no one answers there
-                let answers = is_itself && fields.get("reconciler").is_none_or(|who| *who == "rendered");
+                let waits = reasons.iter().any(|(code, _)| *code == Code::HandOver);
+                let answers = is_itself && !waits && fields.get("reconciler").is_none_or(|who| *who == "rendered");
                 fields.insert("state", if answers { "leaving" } else { "lost" }.into());
             }
         }

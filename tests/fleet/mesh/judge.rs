@@ -107,6 +107,12 @@ impl FleetMesh {
         file.is_some_and(|bytes| String::from_utf8_lossy(bytes).contains(&self.site(cluster).uuid()))
     }
 
+    /// Whether the lock says that another checkout acts in a cluster.
+    pub(super) fn is_left_to_others(&self, cluster: &str) -> bool {
+        let file = self.checkout.get(&format!("lock/clusters/{cluster}.yaml"));
+        file.is_some_and(|bytes| String::from_utf8_lossy(bytes).contains("reconciler: external"))
+    }
+
     pub(super) fn excuse(&self, law: Law, why: Why) {
         *self.used.borrow_mut().entry((law, why)).or_default() += 1;
     }
@@ -215,7 +221,12 @@ impl FleetMesh {
             if self.tree_by_hand || self.reverted {
                 self.excused.extend(new.iter().map(|lack| ((*pair, lack.clone()), Why::Hand)));
             }
-            let law = if before.contains_key(pair) { Law::LiveClosing } else { Law::LiveOpening };
+            let is_taken = self.is_left_to_others(cluster) && !self.site(cluster).live.contains_key(file);
+            let law = match (before.contains_key(pair), is_taken) {
+                (true, true) => Law::LiveTaking,
+                (true, false) => Law::LiveClosing,
+                (false, _) => Law::LiveOpening,
+            };
             // no evidence shows it, and no gate waits for it
             let new = new.iter().filter(|(need, _)| law != Law::LiveOpening || *need != LinkNeed::CrossNetwork);
             let new = self.judged((law, &held), *pair, new);

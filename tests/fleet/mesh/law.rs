@@ -67,7 +67,7 @@ impl Why {
             Self::Event | Self::Hand | Self::Stated | Self::Lies | Self::Accepted => true,
             Self::Unseen => matches!(law, Law::LockedOpening | Law::LiveOpening),
             // no one sees when it opens, and time says when it is closed; a secret in the tree is in use
-            Self::Vouched | Self::Deployed | Self::Lost => opens || !held,
+            Self::Vouched | Self::Deployed | Self::Lost => opens || (!held && law != Law::LiveTaking),
             // what a run opens is for the new one
             Self::Rebuilt => law == Law::LiveOpening || (!opens && !held),
         }
@@ -90,6 +90,8 @@ pub(crate) enum Law {
     Closing,
     /// A sync took away what a live secret needs.
     LiveClosing,
+    /// A sync took something away in a cluster that another checkout has.
+    LiveTaking,
     /// A run takes a secret away and its plan does not show it.
     SilentCut,
     /// A secret went away and no plan showed it.

@@ -24,7 +24,7 @@ use isthmus::types::time::Timestamp;
 
 use self::law::{ALL_NEEDS, LinkNeed};
 pub(crate) use self::law::{Broken, Law, MissingNeed, ReaderAndPeer, Why};
-use super::istiod::SimulatedIstiod;
+use super::istiod::{SimulatedIstiod, stays};
 use super::site::{FleetCluster, FleetEvent, NAMES};
 use super::wish::WantedSpecs;
 use crate::support::naive::{NaiveFiles, squeeze};
@@ -252,18 +252,34 @@ impl FleetMesh {
         listed.map(|file| Some((file.to_owned(), files.get(file)?.clone()))).collect()
     }
 
-    /// What each cluster's folder would do.
+    /// What each cluster's folder would do, with what stays in the cluster without it.
     fn trees(&self) -> BTreeMap<&'static str, SimulatedIstiod> {
-        let built = self.names().into_iter().filter_map(|name| Some((name, self.built(name)?)));
-        built.map(|(name, files)| (name, self.site(name).having(&files))).collect()
+        let one = |name: &'static str| {
+            // a tool finds no folder, and changes nothing
+            let is_gone = self.folder(name).is_empty();
+            let mut files = self.built(name).or_else(|| is_gone.then(NaiveFiles::new))?;
+            for (file, bytes) in self.site(name).live.iter().filter(|(_, bytes)| stays(bytes, self.argo)) {
+                files.entry(file.clone()).or_insert_with(|| bytes.clone());
+            }
+            Some((name, self.site(name).having(&files)))
+        };
+        self.names().into_iter().filter_map(one).collect()
     }
 
     /// Files whose live objects differ from the tree.
     pub(crate) fn behind(&self, cluster: &str) -> Vec<String> {
-        let Some(wanted) = self.built(cluster) else { return Vec::new() };
+        self.built(cluster).map(|wanted| self.behind_of(cluster, &wanted)).unwrap_or_default()
+    }
+
+    /// Files whose live objects a tool changes, or takes away, to have these.
+    fn behind_of(&self, cluster: &str, wanted: &NaiveFiles) -> Vec<String> {
         let live = &self.site(cluster).live;
         let names: BTreeSet<&String> = wanted.keys().chain(live.keys()).collect();
-        names.into_iter().filter(|name| wanted.get(*name) != live.get(*name)).cloned().collect()
+        let is_behind = |name: &&String| match (wanted.get(*name), live.get(*name)) {
+            (None, Some(live)) => !stays(live, self.argo),
+            (wanted, live) => wanted != live,
+        };
+        names.into_iter().filter(is_behind).cloned().collect()
     }
 
     /// Makes files of the tree live one after the other, or takes their objects away.
@@ -330,10 +346,7 @@ impl FleetMesh {
         self.synced.insert(cluster, to);
         let CommittedTree { checkout, stated, by_hand, .. } = self.commits[to].clone();
         let Some(wanted) = self.built_of(&checkout, cluster) else { return Ok(()) };
-        let live = &self.site(cluster).live;
-        let names: BTreeSet<&String> = wanted.keys().chain(live.keys()).collect();
-        let files: Vec<String> =
-            names.into_iter().filter(|name| wanted.get(*name) != live.get(*name)).cloned().collect();
+        let files = self.behind_of(cluster, &wanted);
         let (reverted, now) = (self.reverted, self.stated.clone());
         self.reverted |= by_hand;
         self.stated.extend(stated);
