@@ -352,6 +352,33 @@ fn an_object_has_a_size_and_no_more_is_waited_for() {
     assert_eq!(as_json("pods", [&list[..]]).map(drop), Err(Misread::TooLarge(MAX_OBJECT)));
 }
 
+/// An empty entry is two bytes, and as JSON many times that.
+#[test]
+fn an_object_does_not_become_larger_than_one_may_be() {
+    let of = |resource: &str, of_metadata: bool, entry: u8| {
+        let (kind, api_version) = kind(resource);
+        let entries = [entry, 0].repeat(MAX_OBJECT / 2 - 100);
+        let (mut object, mut raw) = (Vec::new(), Vec::new());
+        if of_metadata {
+            bytes(1, &entries, &mut object);
+        } else {
+            object.clone_from(&entries);
+        }
+        bytes(2, &object, &mut raw);
+        as_json(resource, [&answer(api_version, &format!("{kind}List"), &raw)[..]]).map(drop)
+    };
+    let too_large = Err(Misread::TooLarge(MAX_OBJECT));
+    // owners of a Pod, and endpoints of a slice
+    assert_eq!(of("pods", true, 0x6a), too_large);
+    assert_eq!(of("endpointslices", false, 0x12), too_large);
+    // texts of which each byte becomes six
+    let (mut metadata, mut object, mut raw) = (Vec::new(), Vec::new(), Vec::new());
+    bytes(1, &vec![1; MAX_OBJECT / 2], &mut metadata);
+    bytes(1, &metadata, &mut object);
+    bytes(2, &object, &mut raw);
+    assert_eq!(as_json("pods", [&answer("v1", "PodList", &raw)[..]]).map(drop), too_large);
+}
+
 fn texts() -> BoxedStrategy<String> {
     let known =
         ["Ready", "Always", "shop", "hidden", "istio-system", "Pod", "0", "7", "é<&>\u{2028}\"\\\u{1}\u{1f600}"];
@@ -425,6 +452,15 @@ fn only_what_is_shown_comes_out(resource: &str, bytes: &[u8], chunks: Vec<&[u8]>
     let list = of(whole);
     assert_eq!(list, of(cut));
     is_shown_list(resource, &serde_json::from_str(&list.unwrap()).unwrap());
+    if let Ok(of_some) = projected(&visible(resource, some_namespaces()), AnswerForm::List, slices(whole)) {
+        let of_some: Value = serde_json::from_str(&of_some).unwrap();
+        for object in of_some["items"].as_array().into_iter().flatten() {
+            let namespace = &object["metadata"][if resource == "namespaces" { "name" } else { "namespace" }];
+            // of the peer's system namespace there is its name
+            let is_system = resource == "namespaces" && namespace == "istio-system";
+            assert!(resource == "nodes" || namespace == "shop" || is_system, "{object}");
+        }
+    }
     if let Ok((events, _)) = initial_events(&shown(resource), slices(cut)) {
         events.lines().for_each(|event| is_shown_event(resource, &serde_json::from_str(event).unwrap()));
     }

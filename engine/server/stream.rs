@@ -155,7 +155,7 @@ impl StreamTransform for AsIs {
 }
 
 /// A body whose bytes are changed on their way. It breaks off where they cannot be.
-pub(crate) fn changed(body: Body, change: impl StreamTransform + Unpin) -> Body {
+pub(crate) fn in_other_form(body: Body, change: impl StreamTransform + Unpin) -> Body {
     ChangedBody { body, change: Some(change) }.boxed_unsync()
 }
 

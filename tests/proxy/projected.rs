@@ -174,7 +174,7 @@ async fn lists_that_an_apiserver_gives_in_protobuf_are_given_in_json() {
             "/api/v1/namespaces" => Some(in_protobuf(200, &[], list("nodes", &[]))),
             "/api/v1/namespaces/shop/pods/a" => Some(json_answer(200, &pod("a"))),
             "/apis/discovery.k8s.io/v1/endpointslices" => {
-                let mut broken = list("endpointslices", &vec![json!({ "addressType": "IPv4" }); LONG]);
+                let mut broken = list("endpointslices", &vec![json!({ "addressType": "IPv4" }); 20 * LONG]);
                 broken.truncate(broken.len() - 5);
                 Some(in_protobuf(200, &[], broken))
             }
@@ -241,6 +241,20 @@ async fn lists_that_an_apiserver_gives_in_protobuf_are_given_in_json() {
     world
         .until(SOON, "the record", |world| world.sink.records().iter().filter(|record| is_logged(record)).count() == 2)
         .await;
+}
+
+/// Not by what is left of it: an object that is hidden may be long.
+#[tokio::test]
+async fn a_list_takes_a_place_by_what_the_apiserver_sends() {
+    let (mut pod, mut list) = (Vec::new(), Vec::new());
+    crate::support::protobuf::bytes(15, &[b'x'; 200_000], &mut pod);
+    crate::support::protobuf::bytes(2, &pod, &mut list);
+    let list = crate::support::protobuf::answer("v1", "PodList", &list);
+    let script =
+        move |asked: &Asked| asked.path.starts_with("/api/v1/pods").then(|| in_protobuf(200, &[], list.clone()));
+    let world = world_with(RoleLimits { lists_per_peer: 0, ..limits() }, script).await;
+    let answer = world.get("/api/v1/pods", &of_west()).await;
+    assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
 }
 
 #[tokio::test]

@@ -24,9 +24,10 @@ use crate::roles::proxy::policy::{Admitted, Forward};
 use crate::roles::proxy::refusal::ProxyRefusal;
 use crate::roles::proxy::state::Proxy;
 use crate::roles::watches::PeerShare;
+use crate::server::misread::Misread;
 use crate::server::stream::{
-    AsIs, Bounds, BreakOff, Ends, Framing, GatheredBody, StreamEnd, StreamOutcome, StreamTransform as _, changed,
-    gather, pass,
+    AsIs, Bounds, BreakOff, Ends, Framing, GatheredBody, StreamEnd, StreamOutcome, StreamTransform, gather,
+    in_other_form, pass,
 };
 use crate::server::upstream::{Awaited, Upstream, UpstreamError};
 use crate::server::{Body, nothing, whole};
@@ -89,13 +90,15 @@ impl Proxy {
         }
         let (head, body) = asking.send(method, &forward.path_and_query, patience).await?.into_parts();
         let mut answered = headers::answer(&head.headers);
+        // what is not JSON yet
+        let protobuf = protobuf.filter(|_| is_protobuf(&answered));
         let body = match (head.status, protobuf) {
-            (StatusCode::OK, _) if is_json(&answered) => body,
-            (StatusCode::OK, Some(kind)) if is_protobuf(&answered) => {
+            (StatusCode::OK, Some(_)) => {
                 answered.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                changed(body, kind.list_as_json())
+                body
             }
-            (StatusCode::OK, _) => return Err(ProxyRefusal::NotJson),
+            (StatusCode::OK, None) if is_json(&answered) => body,
+            (StatusCode::OK, None) => return Err(ProxyRefusal::NotJson),
             (StatusCode::NOT_MODIFIED, _) => nothing(),
             (status, _) => {
                 let failed = failed(status, &answered, body, asked.head_only, self.limits.request).await;
@@ -116,8 +119,13 @@ impl Proxy {
         }
         let gathered = timeout(patience, gather(body, SMALL)).await;
         match gathered.map_err(|_| UpstreamError::Timeout(Awaited::Answer))?? {
+            // by what the apiserver sends, of which less may be left
             GatheredBody::Begun(body) => {
                 let place = self.list_place(asked)?;
+                let body = match protobuf {
+                    Some(kind) => in_other_form(body, kind.list_as_json()),
+                    None => body,
+                };
                 Ok(match &forward.continues {
                     Some(watch) => {
                         ForwardedAnswer::Streams(with(self.listed(asked, forward, (body, Some(place)), watch)), None)
@@ -126,14 +134,16 @@ impl Proxy {
                 })
             }
             GatheredBody::Whole(text) => {
+                let text = match protobuf {
+                    Some(kind) => whole_in_other_form(text, kind.list_as_json())?,
+                    None => text,
+                };
                 if let Some(watch) = &forward.continues {
                     let body = self.listed(asked, forward, (whole(text), None), watch);
                     return Ok(ForwardedAnswer::Streams(with(body), None));
                 }
                 let form = if forward.list { AnswerForm::List } else { AnswerForm::Object };
-                let mut projection = forward.shown.projection(form);
-                let (begin, end) = (projection.push(text)?, projection.finish()?);
-                let text = if end.is_empty() { begin } else { Bytes::from([begin, end].concat()) };
+                let text = whole_in_other_form(text, forward.shown.projection(form))?;
                 Ok(ForwardedAnswer::Whole(with(whole(text))))
             }
         }
@@ -263,6 +273,12 @@ impl PeerUpstream {
             _ => Ok(response),
         }
     }
+}
+
+/// The same as [`in_other_form`] of what has come whole.
+fn whole_in_other_form(text: Bytes, mut change: impl StreamTransform) -> Result<Bytes, Misread> {
+    let (begin, end) = (change.push(text)?, change.finish()?);
+    Ok(if end.is_empty() { begin } else { Bytes::from([begin, end].concat()) })
 }
 
 /// An answer that is none: its `Status`, or one that is made here where the apiserver gives none that can be read.

@@ -60,23 +60,17 @@ pub(super) enum ProxyRefusal {
     #[error("the apiserver answered {}", .0.as_u16())]
     OtherStatus(StatusCode),
     /// The apiserver answers in another form, of which nothing can be taken out.
-    #[error("the apiserver was asked for JSON and answered with something else")]
+    #[error("expected JSON, or a list in protobuf, from the apiserver, found another form")]
     NotJson,
     /// The apiserver's answer breaks off before its end.
     #[error("the apiserver broke off: {0}")]
-    BrokenOff(BodyError),
+    BrokenOff(#[from] BodyError),
     /// The apiserver's answer cannot be read.
     #[error("the apiserver's answer cannot be read: {0}")]
     Misread(#[from] Misread),
     /// The apiserver does not take the role's own token; passed on, it would read as if the peer's was refused.
     #[error("the apiserver refused the role's own credential")]
     OwnCredential,
-}
-
-impl From<BodyError> for ProxyRefusal {
-    fn from(error: BodyError) -> Self {
-        if let BodyError::Misread(misread) = error { Self::Misread(misread) } else { Self::BrokenOff(error) }
-    }
 }
 
 impl ProxyRefusal {

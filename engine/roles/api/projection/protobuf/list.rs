@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::envelope::{CONTENT_ENCODING, CONTENT_TYPE, MAGIC, RAW, TYPE_META, is_of};
-use super::message::write_message;
+use super::message::{is_not_too_large, write_message};
 use super::table::{LIST_META, ProtobufKind};
 use super::wire::{WireBody, WireHead, WireValue};
 use crate::roles::api::projection::object::{MAX_OBJECT, SHOWN_PART};
@@ -134,7 +134,9 @@ impl ProtobufList {
             (ITEMS, WireValue::Bytes(item)) if self.items != WrittenItems::All => {
                 out.extend_from_slice(if self.items == WrittenItems::None { b",\"items\":[" } else { b"," });
                 self.items = WrittenItems::Begun;
-                write_message(item, self.kind.fields, out)
+                let begin = out.len();
+                write_message(item, self.kind.fields, out)?;
+                is_not_too_large(out, begin)
             }
             (METADATA | ITEMS, _) => Err(Misread::Protobuf),
             _ => Ok(()),
@@ -171,7 +173,8 @@ impl StreamTransform for ProtobufList {
             held.extend_from_slice(&chunk);
             let taken = self.take(&held, &mut out)?;
             held.drain(..taken);
-            self.held = held;
+            // a long object leaves no room behind
+            self.held = if held.is_empty() { Vec::new() } else { held };
         }
         Ok(out.into())
     }

@@ -6,7 +6,7 @@ use std::io::Write as _;
 
 use super::table::{Presence, ProtobufField, ProtobufType};
 use super::wire::WireFields;
-use crate::roles::api::projection::object::{separate, write_name};
+use crate::roles::api::projection::object::{MAX_OBJECT, separate, write_name};
 use crate::roles::api::projection::scan;
 use crate::server::misread::Misread;
 use crate::types::time::Timestamp;
@@ -119,9 +119,12 @@ fn write_field(
 /// Writes all values that a field has.
 fn write_all(mut message: WireFields<'_>, number: u32, value: ProtobufType, out: &mut Vec<u8>) -> Result<(), Misread> {
     let is_map = value == ProtobufType::Map;
+    let begin = out.len();
     out.push(if is_map { b'{' } else { b'[' });
     let mut begun = false;
     while let Some(one) = message.next_bytes(number)? {
+        // an empty one is two bytes, and as JSON many times that
+        is_not_too_large(out, begin)?;
         separate(out, &mut begun);
         if let ProtobufType::Each(fields) = value {
             write_message(one, fields, out)?;
@@ -136,6 +139,11 @@ fn write_all(mut message: WireFields<'_>, number: u32, value: ProtobufType, out:
     }
     out.push(if is_map { b'}' } else { b']' });
     Ok(())
+}
+
+/// Asserts that what was written since `begin` is no larger than an object may be.
+pub(super) fn is_not_too_large(out: &[u8], begin: usize) -> Result<(), Misread> {
+    if out.len() - begin > MAX_OBJECT { Err(Misread::TooLarge(MAX_OBJECT)) } else { Ok(()) }
 }
 
 /// Writes a text as Go does, with U+FFFD for each byte that is no UTF-8.

@@ -8,7 +8,8 @@
 //! that are no UTF-8 are each replaced by U+FFFD, so that no object that can be listed in JSON ends a list in protobuf. Of a number or
 //! a text that is there twice the last counts, as in Go; of an object that is there twice, which Go would merge and no apiserver
 //! writes, nothing is taken, and the answer ends. So it does where a length or a number is impossible, a field of the tables has another
-//! wire type, or there are groups. At most one object is held, of at most [`MAX_OBJECT`](super::MAX_OBJECT) bytes.
+//! wire type, or there are groups. At most one object is held, of at most
+//! [`MAX_OBJECT`](super::MAX_OBJECT) bytes, and none becomes longer than that.
 
 mod envelope;
 mod list;
