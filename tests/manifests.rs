@@ -91,7 +91,7 @@ fn what_flux_gets() {
     let all = objects(&printed(&checkout, &[&arguments[..], &["--destination", "west=west-admin"]].concat()));
     let secrets: Vec<&str> =
         all[1..].iter().map(|object| object["spec"]["kubeConfig"]["secretRef"]["name"].as_str().unwrap()).collect();
-    assert_eq!(secrets, [["east-kubeconfig"; 4], ["west-admin"; 4]].concat());
+    assert_eq!(secrets, [["east-kubeconfig"; 5], ["west-admin"; 5]].concat());
 }
 
 #[test]

@@ -80,6 +80,9 @@ fn flags_kind(what: &str, flags: RunFlags) -> String {
 
 /// Files of the lock are lost or become older ones, by a merge that no one looked at.
 fn lose(fleet: &mut FleetMesh, step: &WalkStep) {
+    if fleet.has_left_one() {
+        return;
+    }
     let files: Vec<String> = fleet.lock_files().into_keys().collect();
     let then = |back: usize| fleet.earlier(back).checkout.clone();
     let one = |pick: usize| files.get(pick % files.len().max(1)).cloned();

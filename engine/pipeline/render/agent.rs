@@ -67,7 +67,7 @@ pub(super) fn offer(reader: &ReaderView<'_>) -> Result<Option<RenderedObject>, D
     let order = HandOverOrder::new(writer, reader.serial_of_links());
     let state = serde_json::to_string_pretty(&HandOverState::to(&order, HandOverStage::Offered)).map_err(internal)?;
     let draft = reader.object("v1", "ConfigMap", STATE_MAP, vec![reader.step(StepKind::ExchangeKeys)]);
-    let draft = draft.annotation(SYNC_WAVE, Wave::Secrets.number().to_string());
+    let draft = draft.annotation(SYNC_WAVE, Wave::Offer.number().to_string());
     Ok(Some(draft.field("data", json!({ STATE_FILE: state })).done()))
 }
 

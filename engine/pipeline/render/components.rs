@@ -24,6 +24,7 @@ use crate::types::name::{ClusterName, MeshName, Revision};
 use crate::types::object::Object;
 use crate::types::step::{StepId, StepKind};
 use crate::wire::agent::AGENT;
+use crate::wire::hand_over::ARGO_KEEPS;
 use crate::wire::names::{AGENT_ROLES, EXPORTER, PROXY, RELAY, ROLES, service_host, tls_secret};
 
 /// Files of every component, below its folder.
@@ -328,7 +329,8 @@ fn public_hosts<'r>(reader: &ReaderView<'r>, components: &'r Components) -> (Opt
     (endpoint, components.api_host.as_ref().or(cluster.api.host.as_ref()).map(|api| &api.host))
 }
 
-/// Puts our labels and annotations on an object of a template. What an override lists under the key of a mark stays beside it.
+/// Puts our labels and annotations on an object of a template. What an override lists under the key of a mark stays beside it where
+/// that is a list, but for what would undo the mark.
 fn adopt(mesh: &MeshName, cluster: &ClusterName, mut object: Object, marks: &[(&str, &str)]) -> RenderedObject {
     let steps = vec![StepId::of(StepKind::RenderComponents, cluster)];
     let added = [("labels", ownership(mesh)), ("annotations", step_annotations(&steps))];
@@ -345,9 +347,16 @@ fn adopt(mesh: &MeshName, cluster: &ClusterName, mut object: Object, marks: &[(&
             return RenderedObject::new(object, steps);
         };
         for (key, mark) in marks {
-            let stated = annotations.get(*key).and_then(Value::as_str).filter(|stated| !stated.is_empty());
-            let both = stated.map_or_else(|| (*mark).to_owned(), |stated| format!("{stated},{mark}"));
-            annotations.insert((*key).to_owned(), both.into());
+            let stated = annotations.get(*key).and_then(Value::as_str).filter(|_| *key == ARGO_KEEPS.0);
+            let marked = mark.split(',').filter_map(|option| option.split_once('=')).map(|(name, _)| name);
+            let marked: Vec<&str> = marked.collect();
+            let is_beside = |option: &&str| {
+                let name = option.split('=').next().unwrap_or_default();
+                !name.is_empty() && !marked.contains(&name)
+            };
+            let beside = stated.unwrap_or_default().split(',').map(str::trim).filter(is_beside);
+            let all: Vec<&str> = beside.chain([*mark]).collect();
+            annotations.insert((*key).to_owned(), all.join(",").into());
         }
     }
     RenderedObject::new(object, steps)

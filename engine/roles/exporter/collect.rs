@@ -187,7 +187,8 @@ fn where_it_runs(state: HandOverState, relays: &SourceState<Objects<PodFacts>>) 
         ObjectWriter::Tree => RELAY,
     };
     let runs = ready(relays, RELAYS).is_ok_and(|pods| pods.values().any(|pod| pod.app.as_deref() == Some(app)));
-    if runs {
+    // a checkout offers what it made, whatever runs at the moment
+    if runs || state.stage == HandOverStage::Offered {
         return state;
     }
     HandOverState { stage: HandOverStage::Preparing, reason: Some(format!("no pod of `{app}` is ready")), ..state }

@@ -232,6 +232,11 @@ impl FleetMesh {
     // ---------------------------------------------------------------- trees and syncs
 
     /// All files of a cluster's folder.
+    /// Whether a cluster was left to another checkout: but for the lock, nothing tells that it was this one's.
+    pub(crate) fn has_left_one(&self) -> bool {
+        self.sites.iter().any(|(name, site)| site.istiod.offered > 0 && self.folder(name).is_empty())
+    }
+
     pub(crate) fn folder(&self, cluster: &str) -> NaiveFiles {
         folder_of(&self.checkout, cluster)
     }
