@@ -119,12 +119,12 @@ fn write_field(
 /// Writes all values that a field has.
 fn write_all(mut message: WireFields<'_>, number: u32, value: ProtobufType, out: &mut Vec<u8>) -> Result<(), Misread> {
     let is_map = value == ProtobufType::Map;
-    let begin = out.len();
+    let from = out.len();
     out.push(if is_map { b'{' } else { b'[' });
     let mut begun = false;
     while let Some(one) = message.next_bytes(number)? {
         // an empty one is two bytes, and as JSON many times that
-        is_not_too_large(out, begin)?;
+        is_not_too_large(out, from)?;
         separate(out, &mut begun);
         if let ProtobufType::Each(fields) = value {
             write_message(one, fields, out)?;
