@@ -26,7 +26,8 @@ pub(crate) enum WalkStep {
     SyncAll,
     /// Runs and syncs, one after the other, as a watch would.
     Converge,
-    /// The cluster is left to another checkout, or taken back, as far as two runs that are synced bring it.
+    /// The cluster is left to another checkout, or taken back, as far as two runs that are synced bring it. Named walks alone have it: no
+    /// other checkout is simulated.
     HandOver(usize),
     /// With a commit that is not the last one.
     SyncLate(usize, usize),
@@ -220,7 +221,6 @@ impl WalkTheme {
             (2, (cluster(), any::<usize>()).prop_map(|(c, file)| WalkStep::LoseRendered(c, file)).boxed()),
             (1, (cluster(), 0..3_usize).prop_map(|(c, kind)| WalkStep::Foreign(c, kind)).boxed()),
             (1, (1..6_usize, flags()).prop_map(|(back, flags)| WalkStep::OtherEngine(back, flags)).boxed()),
-            (2, cluster().prop_map(WalkStep::HandOver).boxed()),
         ];
         let chosen = kinds.into_iter().enumerate().filter(|(at, _)| self.kinds & (1 << at) != 0);
         let always =
