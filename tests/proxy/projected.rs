@@ -247,7 +247,7 @@ async fn lists_that_an_apiserver_gives_in_protobuf_are_given_in_json() {
 #[tokio::test]
 async fn a_list_takes_a_place_by_what_the_apiserver_sends() {
     let (mut pod, mut list) = (Vec::new(), Vec::new());
-    crate::support::protobuf::bytes(15, &[b'x'; 200_000], &mut pod);
+    crate::support::protobuf::bytes(15, &vec![b'x'; 200_000], &mut pod);
     crate::support::protobuf::bytes(2, &pod, &mut list);
     let list = crate::support::protobuf::answer("v1", "PodList", &list);
     let script =
