@@ -5,7 +5,7 @@
 //!
 //! The apiserver's answer is JSON, and is written anew object by object while it comes: a list, a watch, or one object. At most
 //! one object is held. What cannot be read ends the answer with an error, and does not pass. Bookmarks and errors of a watch
-//! pass with their own fields. A list that comes in [protobuf] becomes the same list in JSON first.
+//! pass with their own fields. A list that comes in protobuf becomes the same list in JSON first.
 
 mod budget;
 mod fields;
