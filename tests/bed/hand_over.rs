@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::mesh::{BedCluster, BedMesh, MOST_RUNS};
+use super::mesh::{BedCluster, BedMesh, MOST_RUNS, RunsUntil};
 use super::{one_at_a_time, succeed};
 
 /// What whoever acts writes for the links of a cluster of two.
@@ -92,15 +92,6 @@ impl BedMesh {
     }
 }
 
-/// Ends what watches when the test ends, however it does.
-struct WatchEnds<'a>(&'a AtomicBool);
-
-impl Drop for WatchEnds<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
-}
-
 /// Whether an object says that no tool is to prune it.
 fn stays(object: &Value) -> bool {
     let options = object["metadata"]["annotations"]["argocd.argoproj.io/sync-options"].as_str().unwrap_or_default();
@@ -133,7 +124,7 @@ fn a_cluster_goes_to_its_agent_and_back_under_load() {
                 thread::sleep(Duration::from_millis(200));
             }
         });
-        let ends = WatchEnds(&watched);
+        let ends = RunsUntil(&watched);
         mesh.loses_nothing_while("east is handed over from its checkout to an agent", || {
             mesh.says("east", "  reconciler: agent\n");
             mesh.write_specs();
@@ -284,7 +275,7 @@ fn a_cluster_goes_to_another_checkout_and_back_under_load() {
                 thread::sleep(Duration::from_millis(200));
             }
         });
-        let ends = WatchEnds(&watched);
+        let ends = RunsUntil(&watched);
         mesh.loses_nothing_while("east is left to another checkout", || {
             mesh.write_team(&["west"], &keys);
             mesh.runs_until(&[east, west], "nothing of east is rendered", |_| !mesh.has_secret(east));

@@ -107,6 +107,15 @@ impl Load {
     }
 }
 
+/// Lets what runs beside a test end when this is dropped, also when the test fails: a scope waits for it.
+pub(super) struct RunsUntil<'a>(pub(super) &'a AtomicBool);
+
+impl Drop for RunsUntil<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 pub(super) struct BedMesh {
     pub(super) dir: tempfile::TempDir,
     bin: PathBuf,

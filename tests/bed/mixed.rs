@@ -26,7 +26,7 @@ use tokio::runtime::Runtime;
 
 use super::deckhouse::{Deckhouse, NAMESPACE, PeerCache, Shows, get};
 use super::lying::LyingProxy;
-use super::mesh::{BedCluster, BedMesh, MOST_RUNS};
+use super::mesh::{BedCluster, BedMesh, MOST_RUNS, RunsUntil};
 use super::peer::Ca;
 use super::{one_at_a_time, succeed};
 
@@ -48,15 +48,6 @@ impl Handler for ReadsAsDeckhouse {
         let path = request.uri().path_and_query().unwrap().as_str();
         let path = path.replace("/namespaces/istio-system/", &format!("/namespaces/{NAMESPACE}/"));
         Ok(self.0.pass(&path, request.headers(), &["accept", "authorization"]).await)
-    }
-}
-
-/// Ends what a scope waits for, also when the test fails.
-struct EndsModule<'a>(&'a AtomicBool);
-
-impl Drop for EndsModule<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
     }
 }
 
@@ -341,7 +332,7 @@ fn a_checkout_an_agent_and_a_deckhouse_are_one_mesh() {
                 thread::sleep(Duration::from_secs(2));
             }
         });
-        let _ends = EndsModule(&acts);
+        let _ends = RunsUntil(&acts);
         settle(&mesh);
         mesh.synced(true);
         for (reader, peer) in mesh.links() {
