@@ -111,7 +111,7 @@ impl<'a> KnownCluster<'a> {
         let published = private.map(|p| p.gateways.clone());
         // an empty list was taken beside stated ones, and says nothing once these are gone
         let published = published.filter(|gateways| !gateways.is_empty() || self.cluster.flat_network);
-        let gateways = self.cluster.gateways.clone().or(published);
+        let gateways = self.cluster.stated_gateways().map(<[_]>::to_vec).or(published);
         let gateways = gateways.or_else(|| last.map(|last| last.gateways.clone()))?;
         let network = self.network()?;
         if private.is_none() && self.cluster.cluster_id.is_none() && last.is_none() {

@@ -284,6 +284,11 @@ impl Cluster {
         })
     }
 
+    /// The gateways that its spec states. That there are none is said of a flat network, and counts once the links have left for it.
+    pub fn stated_gateways(&self) -> Option<&[Gateway]> {
+        self.gateways.as_deref().filter(|gateways| !gateways.is_empty() || self.flat_network)
+    }
+
     /// Who is to act there, where it is not who acts there as long as its links are not handed over.
     pub fn hands_over_to(&self) -> Option<Reconciler> {
         Some(self.stated().reconciler).filter(|wanted| *wanted != self.reconciler)

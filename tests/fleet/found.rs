@@ -560,3 +560,9 @@ fn a_cluster_whose_key_is_missing_is_waited_for_as_any_that_shows_nothing() {
         taken.unwrap();
     }
 }
+
+/// The links leave before the network is flat, and until then rest on the gateways that the spec states no more.
+#[test]
+fn a_flat_network_without_gateways_takes_none_from_links_that_are_yet_to_leave() {
+    holds(&[edit(0, "flatNetwork", 0), edit(0, "gateways", 3), Run(PLAIN)]);
+}

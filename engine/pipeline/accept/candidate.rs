@@ -296,7 +296,7 @@ impl Candidate {
             self.assessment.evidence = EvidenceState::Unseen(UnseenReason::Refused(reason));
             return;
         }
-        if document.ingress_gateways.is_empty() && !cluster.flat_network && cluster.gateways.is_none() {
+        if document.ingress_gateways.is_empty() && !cluster.flat_network && cluster.stated_gateways().is_none() {
             let failure = Failure::Incomplete { fields: vec!["ingressGateways".to_owned()] };
             let starts_empty = is_deckhouse(cluster, Some(&entry.public));
             self.assessment.private = if document.ambient_gateways.is_empty() || known_private.is_some() {

@@ -264,7 +264,7 @@ impl FolderState<'_> {
         let Some(network) = self.after.networks.get(name) else { return false };
         let own = self.lock.clusters.get(&self.cluster.name).and_then(|own| own.joined_with.as_ref());
         let is_flat = joined.spec.flat_network || own.is_some_and(|own| own.network == joined.network);
-        let stated = self.mesh.clusters.get(peer).and_then(|peer| peer.gateways.as_ref());
+        let stated = self.mesh.clusters.get(peer).and_then(|peer| peer.gateways.as_ref()).filter(|all| !all.is_empty());
         let published = locked.private.as_ref().map(|private| &private.gateways).filter(|all| !all.is_empty());
         let gateways = stated.or(published).unwrap_or(&joined.reach.gateways);
         let has = |address: &str, port: u16| {

@@ -332,7 +332,7 @@ async fn read<T: Clone>(
 
 /// What the spec states of a cluster, which its document may lack.
 pub(super) fn stated(cluster: &Cluster) -> StatedByReader<'_> {
-    let (gateways, network) = (cluster.gateways.as_deref(), cluster.network.as_ref());
+    let (gateways, network) = (cluster.stated_gateways(), cluster.network.as_ref());
     StatedByReader { gateways, api_host: cluster.api.host.as_ref(), network }
 }
 

@@ -403,7 +403,8 @@ fn gateway(reader: &ReaderView<'_>, out: &mut RenderedCluster) {
     let cluster = reader.cluster;
     // also those of which neither spec nor document speaks any more: peers were told of them
     let known = reader.known.and_then(|known| known.endpoint()).map(|proxy| proxy.gateways);
-    let has_gateways = cluster.gateways.clone().or(known).is_some_and(|gateways| !gateways.is_empty());
+    let stated = cluster.stated_gateways().map(<[_]>::to_vec);
+    let has_gateways = stated.or(known).is_some_and(|gateways| !gateways.is_empty());
     // a peer may read this cluster for longer than this cluster reads the peer
     let is_read = reader.reachable().next().is_some() || reader.links.iter().any(|link| link.stage.is_leaving());
     if cluster.flat_network || !has_gateways || !is_read {
