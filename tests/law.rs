@@ -48,6 +48,18 @@ fn a_joined_checkout_keeps_the_law() {
     checkout.shows(&["verify"], 0, &["2 clusters, 2 links: lock and files hold all that the links need"]);
 }
 
+/// A checkout that keeps no folder at all is another matter: a plugin renders there.
+#[test]
+fn a_folder_that_is_gone_is_reported() {
+    let checkout = Checkout::joined();
+    std::fs::remove_dir_all(checkout.path("rendered/east")).unwrap();
+    let found = findings_of(&checkout);
+    assert!(found.iter().any(|finding| finding.contains("the route to `west`")), "{found:?}");
+    assert!(found.iter().any(|finding| finding.contains("the remote secret for `west`")), "{found:?}");
+    std::fs::remove_dir_all(checkout.path("rendered")).unwrap();
+    assert_eq!(findings_of(&checkout), Vec::<String>::new());
+}
+
 #[test]
 fn what_is_dropped_emptied_or_unlisted_is_reported() {
     let needs = [

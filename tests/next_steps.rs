@@ -323,6 +323,7 @@ fn what_is_refused_names_its_next_step() {
         Lost::Run { reader: east(), locked: 1, tree: 2 },
         Lost::Older { cluster: east(), locked: 1, tree: 2 },
         Lost::Stage { reader: east(), peer: west(), stage: Stage::Leaving },
+        Lost::Secret { reader: east(), peer: west() },
     ] {
         match &lost {
             Lost::Unreadable { .. }
@@ -330,7 +331,8 @@ fn what_is_refused_names_its_next_step() {
             | Lost::Link { .. }
             | Lost::Run { .. }
             | Lost::Older { .. }
-            | Lost::Stage { .. } => {}
+            | Lost::Stage { .. }
+            | Lost::Secret { .. } => {}
         }
         reads_on(&lost.explanation(), "refused:");
     }

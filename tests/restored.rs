@@ -183,3 +183,40 @@ fn a_leaving_cluster_that_is_read_without_a_link_goes_when_it_is_read_no_more() 
     }
     assert!(!is_there(proxy) && !is_there("lock/clusters/west.yaml"));
 }
+
+/// The lost file may have been synced, and with it what the secret needs.
+#[test]
+fn a_secret_that_the_tree_lost_is_restored_once_its_reader_shows_whether_it_is_live() {
+    let peers = Runtime::new().unwrap();
+    for lost in [SECRET, "rendered/east"] {
+        let site = LinksCheckout::joined(peers.handle(), &["east", "west"]);
+        let before = site.checkout.output();
+        let path = site.checkout.path(lost);
+        if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.unwrap();
+        let silent = || site.evidence("east", |evidence| evidence.reads = Reported::Unknown("not synced yet".into()));
+        silent();
+        let expected = ["does not show whether its istiod reads `west`", &format!("git checkout COMMIT~1 -- {SECRET}")];
+        let kept = site.checkout.output();
+        for arguments in [&["plan"][..], &["apply"]] {
+            site.checkout.shows(arguments, 4, &expected);
+            assert_eq!(site.checkout.output(), kept, "{lost}: {arguments:?}");
+        }
+        // it was live all the time
+        site.reads("east", &["west"], 9);
+        site.checkout.engine(&["apply"]).done();
+        assert_eq!(site.checkout.output(), before, "{lost}");
+        // it was deleted: the folder comes back, and the secret when all that it needs is live
+        fs::remove_dir_all(site.checkout.path("rendered/east")).unwrap();
+        silent();
+        site.evidence("east", |evidence| evidence.trusts = Reported::Seen([].into()));
+        site.checkout.shows(&["apply"], 4, &expected);
+        site.checkout.engine(&["apply", "--allow-delete"]);
+        assert!(!site.checkout.path(SECRET).exists() && site.checkout.path("rendered/east").exists(), "{lost}");
+        site.reads("east", &[], 9);
+        site.checkout.engine(&["apply"]);
+        assert!(!site.checkout.path(SECRET).exists(), "{lost}: what it needs is not live");
+        site.live();
+        site.checkout.engine(&["apply"]).done();
+        assert!(site.checkout.path(SECRET).exists(), "{lost}");
+    }
+}

@@ -13,7 +13,7 @@ use crate::model::known::KnownCluster;
 use crate::model::layout::{VALUES_FILES, peer_of_secret_file, rendered_folder, secret_file, values_file};
 use crate::model::link::Link;
 use crate::model::lock::{JoinedWith, Kept, Lock, RetiringRelayCa, RetiringRoot, Stage, Unreadable};
-use crate::model::mesh::{Cluster, Mesh, State};
+use crate::model::mesh::{Cluster, Mesh, Reconciler, State};
 use crate::pipeline::recorded::{RecordedByTrees, relay_cas};
 use crate::pipeline::tree::{Tree, TreeError};
 use crate::types::certificate::{RootCertificate, certificate_blocks, parse_roots_any_time};
@@ -74,6 +74,12 @@ pub enum Lost {
         /// The stage in the lock.
         stage: Stage,
     },
+    /// The tree lacks the remote secret of a joined link, and its reader does not show whether it reads the peer.
+    Secret {
+        /// In whose folder.
+        reader: ClusterName,
+        peer: ClusterName,
+    },
 }
 
 impl Lost {
@@ -85,6 +91,7 @@ impl Lost {
             Self::Link { reader, .. } | Self::Run { reader, .. } | Self::Stage { reader, .. } => {
                 Lock::links_path(reader)
             }
+            Self::Secret { reader, peer } => format!("{}/{}", rendered_folder(reader), secret_file(peer)),
         }
     }
 }
@@ -94,7 +101,11 @@ impl Lost {
     fn is_of_secret(&self, cluster: &ClusterName) -> bool {
         match self {
             Self::Link { reader, peer } | Self::Stage { reader, peer, .. } => reader == cluster || peer == cluster,
-            Self::Unreadable { .. } | Self::Entry { .. } | Self::Run { .. } | Self::Older { .. } => false,
+            Self::Unreadable { .. }
+            | Self::Entry { .. }
+            | Self::Run { .. }
+            | Self::Older { .. }
+            | Self::Secret { .. } => false,
         }
     }
 }
@@ -136,19 +147,28 @@ impl Explain for Lost {
                     stage.as_str()
                 ),
             ),
+            Self::Secret { reader, peer } => (
+                Code::TreeSecretMissing,
+                format!(
+                    "{} has the link to `{peer}` as `joined`, {file} is missing, and `{reader}` does not show whether its istiod reads `{peer}`",
+                    Lock::links_path(reader)
+                ),
+            ),
         };
         let verb = match self {
             Self::Unreadable { .. } => "broke it",
-            Self::Entry { .. } | Self::Link { .. } => "lost it",
+            Self::Entry { .. } | Self::Link { .. } | Self::Secret { .. } => "lost it",
             Self::Run { .. } | Self::Older { .. } | Self::Stage { .. } => "took it back",
         };
-        let else_from_tree = if matches!(self, Self::Link { .. }) {
-            "; only where git has no copy, `engine apply --restore-links` takes it from the tree"
-        } else {
-            ""
+        let otherwise = match self {
+            Self::Link { .. } => "; only where git has no copy, `engine apply --restore-links` takes it from the tree",
+            Self::Secret { .. } => {
+                "; as soon as the cluster answers, the engine restores it by itself, and where its objects were deleted, `engine apply --allow-delete` renders them without this secret, which follows by evidence"
+            }
+            _ => "",
         };
         Explanation::new(code, message).hint(format!(
-            "nothing is changed for it; `git log --oneline -- {file}` shows the commit that {verb}, and `git checkout COMMIT~1 -- {file}` brings it back{else_from_tree}"
+            "nothing is changed for it; `git log --oneline -- {file}` shows the commit that {verb}, and `git checkout COMMIT~1 -- {file}` brings it back{otherwise}"
         ))
     }
 }
@@ -282,7 +302,7 @@ impl Agreement {
         }
     }
 
-    fn add(&mut self, cluster: &ClusterName, lost: &Lost) {
+    pub(crate) fn add(&mut self, cluster: &ClusterName, lost: &Lost) {
         self.lost.entry(cluster.clone()).or_default().insert(lost.clone());
     }
 }
@@ -374,14 +394,16 @@ fn judge(
     let names = tree.names(reader.as_str())?;
     let locked = lock.serials.get(reader).copied().unwrap_or_default();
     let tree_is_of = carried.as_ref().map(|carried| carried.links);
-    // a folder that no run wrote shows nothing: it may be left to another place
-    if let Some(tree) = tree_is_of {
+    // a checkout without any folder does not keep them, and one of another tool has none
+    let keeps_folders = is_synced_from_here(mesh, reader) && (!names.is_empty() || !tree.clusters()?.is_empty());
+    if tree_is_of.is_some() || keeps_folders {
         let joined = lock.links_of(reader).filter(|(_, link)| link.stage == Stage::Joined).map(|(peer, _)| peer);
         let in_tree: BTreeSet<&str> = names.iter().map(String::as_str).collect();
         let ahead = joined.filter(|peer| !in_tree.contains(secret_file(peer).as_str()));
         // a run of another branch can have the same serial
         let joined = carried.and_then(|carried| carried.joined);
-        let is_older = tree < locked || joined.is_some_and(|joined| joined != lock.joined_links(reader));
+        let is_older = tree_is_of.is_some_and(|tree| tree < locked)
+            || joined.is_some_and(|joined| joined != lock.joined_links(reader));
         found.ahead.extend(ahead.map(|peer| (Link::new(reader, peer), is_older)));
     }
     for file in names {
@@ -471,6 +493,11 @@ impl Serials {
         }
         Ok(Some(serials))
     }
+}
+
+/// Whether a tool syncs the objects of a cluster's links from its folder.
+fn is_synced_from_here(mesh: &Mesh, cluster: &ClusterName) -> bool {
+    !mesh.inside && mesh.clusters.get(cluster).is_some_and(|cluster| cluster.reconciler == Reconciler::Rendered)
 }
 
 fn is_ours(mesh: &MeshName, tree: &dyn Tree, reader: &ClusterName, file: &str) -> Result<bool, TreeError> {

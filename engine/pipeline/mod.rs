@@ -82,14 +82,13 @@ pub fn run(
             agreement::agreement(mesh, (&program.lock, &program.unreadable), world.tree, only)?
         }
     };
-    let is_known = |name: &ClusterName| world.narrow.is_none() && !agreement.holds_back(name);
     let judge = |observed: &Observed| {
         let mut accepted =
             accept::accept(mesh, &program.lock, observed, &request.approvals, &agreement.named, world.now);
         if let Some(policy) = policy {
             policy::keep_out(policy, &program.lock, &mut accepted);
         }
-        ahead::unjoin(mesh, &agreement.ahead, &mut accepted);
+        ahead::unjoin(mesh, &agreement.ahead, request.allow_delete, &mut accepted);
         accepted
     };
     let observed = match facts {
@@ -105,16 +104,22 @@ pub fn run(
             Some(Observed { clocks, ..seen::take(mesh, &program.lock, own).at(begun, clock()) })
         }
     };
-    let mut run = Run { observed, agreement: agreement.clone(), ..Run::default() };
+    let mut run = Run { observed, ..Run::default() };
     if let Until::Observed = until {
         return Ok(run);
     }
+    run.decided.accepted = run.observed.as_ref().map(judge);
+    let mut agreement = agreement;
+    if let Some(accepted) = run.decided.accepted.as_ref().filter(|_| !request.allow_delete) {
+        ahead::keep_unseen(mesh, accepted, &mut agreement);
+    }
+    run.agreement = agreement.clone();
+    let is_known = |name: &ClusterName| world.narrow.is_none() && !agreement.holds_back(name);
     if let Until::Verified = until {
         run.breaches = law::verify(mesh, &program.lock, world.tree, only, &is_known)?;
         return Ok(run);
     }
 
-    run.decided.accepted = run.observed.as_ref().map(judge);
     restore(program, request, world, &agreement, &mut run.decided)?;
     match (&run.observed, &run.decided.accepted) {
         (Some(observed), Some(accepted)) => {

@@ -177,6 +177,8 @@ codes! {
     LockLinkMissing = "lock-link-missing",
     /// The lock has links as they were before the run that the tree is of.
     LockOlderThanTree = "lock-older-than-tree",
+    /// The tree lost the remote secret of a joined link, and its reader does not show whether it is live.
+    TreeSecretMissing = "tree-secret-missing",
     /// A file that the engine did not write is in the way.
     FileNotOurs = "file-not-ours",
     /// The list of a cluster's files names or does what no run writes.
@@ -463,7 +465,7 @@ mod tests {
             istio-not-prepared trust-domain-not-accepted root-cas-hidden standard-config-incomplete hand-over \
             withdrawn-object-still-there withdrawn-object-unknown \
             not-synced settling other-direction-still-there too-many-deletions \
-            lock-entry-missing law lock-link-missing lock-older-than-tree file-not-ours kustomization-not-ours folder-of-unknown-cluster \
+            lock-entry-missing law lock-link-missing lock-older-than-tree tree-secret-missing file-not-ours kustomization-not-ours folder-of-unknown-cluster \
             file-not-rendered lock-edited new-cluster secret-by-hand links-open links-close links-reopen links-restored links-cut \
             share-opens share-closes spec-edited override-edited policy-edited document-edited \
             first-contact lock-entry-lost cluster-uuid-changed authn-key-changed further-authn-key-changed root-ca-changed \

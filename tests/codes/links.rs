@@ -349,6 +349,16 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "a tree without the secret of a joined link, whose reader shows nothing",
+        codes: &[Code::TreeSecretMissing],
+        run: |peers| {
+            let site = LinksCheckout::joined(peers, &["east", "west"]);
+            std::fs::remove_file(site.checkout.path(EAST_READS_WEST)).unwrap();
+            site.evidence("east", |evidence| evidence.reads = Reported::Unknown("not synced yet".to_owned()));
+            vec![site.checkout.engine(PLAN)]
+        },
+    },
+    Scenario {
         name: "a tree with files and folders of others",
         codes: &[Code::FileNotOurs, Code::FolderOfUnknownCluster],
         run: |_| {

@@ -561,6 +561,24 @@ fn a_cluster_whose_key_is_missing_is_waited_for_as_any_that_shows_nothing() {
     }
 }
 
+/// A tool that was given an empty folder deleted what was in the cluster; it went silent with its exporter, and the next run put the
+/// secret back beside all that it needs.
+#[test]
+fn a_folder_that_was_lost_and_synced_brings_no_secret_back_before_what_it_needs() {
+    for back in 1..12 {
+        holds(&[WalkStep::OldRendered(1, back), WalkStep::Sync(1), WalkStep::Converge]);
+        holds(&[WalkStep::OldRendered(1, back), WalkStep::Sync(1), Run(PLAIN), Run(PLAIN), WalkStep::SyncAll]);
+    }
+    let down = WalkStep::Trouble(1, ClusterTrouble::Down);
+    holds(&[down.clone(), WalkStep::LoseRendered(1, 0), Run(PLAIN)]);
+    // the secret, and then every other file
+    let mut steps = vec![down];
+    steps.extend(std::iter::repeat_n(WalkStep::LoseRendered(1, 0), 2));
+    steps.extend(std::iter::repeat_n(WalkStep::LoseRendered(1, 1), 12));
+    steps.extend([WalkStep::Sync(1), Run(PLAIN), WalkStep::SyncAll, Run(PLAIN)]);
+    holds(&steps);
+}
+
 /// The links leave before the network is flat, and until then rest on the gateways that the spec states no more.
 #[test]
 fn a_flat_network_without_gateways_takes_none_from_links_that_are_yet_to_leave() {

@@ -95,6 +95,10 @@ fn blocks(pem: &str) -> impl Iterator<Item = String> {
 
 /// Whether a tool leaves an object where it is when it is no longer in the checkout: Argo CD, or Flux.
 pub(crate) fn stays(bytes: &[u8], argo: bool) -> bool {
+    let mark: &[u8] = if argo { b"Prune=false" } else { b"kustomize.toolkit.fluxcd.io/prune" };
+    if memchr::memmem::find(bytes, mark).is_none() {
+        return false;
+    }
     let object: Value = serde_yaml::from_slice(bytes).unwrap();
     let annotation = |key| text(&object, &["metadata", "annotations", key]).unwrap_or_default();
     if argo {

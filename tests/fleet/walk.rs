@@ -43,6 +43,8 @@ pub(crate) enum WalkStep {
     /// Files of the lock of now and of then, by bit.
     MergedLock(u8, usize),
     LoseRendered(usize, usize),
+    /// The folder of a cluster as it was so many commits ago, which may be none.
+    OldRendered(usize, usize),
     /// A file of someone else.
     Foreign(usize, usize),
     /// Another engine takes a run on an older commit, and its checkout becomes ours.
@@ -221,6 +223,7 @@ impl WalkTheme {
             (2, (cluster(), any::<usize>()).prop_map(|(c, file)| WalkStep::LoseRendered(c, file)).boxed()),
             (1, (cluster(), 0..3_usize).prop_map(|(c, kind)| WalkStep::Foreign(c, kind)).boxed()),
             (1, (1..6_usize, flags()).prop_map(|(back, flags)| WalkStep::OtherEngine(back, flags)).boxed()),
+            (1, (cluster(), 1..8_usize).prop_map(|(c, back)| WalkStep::OldRendered(c, back)).boxed()),
         ];
         let chosen = kinds.into_iter().enumerate().filter(|(at, _)| self.kinds & (1 << at) != 0);
         let always =
@@ -342,6 +345,10 @@ impl Walk {
                         files.remove(&path);
                     });
                 }
+            }
+            WalkStep::OldRendered(cluster, back) => {
+                let cluster = fleet.name(*cluster);
+                fleet.take_folder_back(cluster, *back);
             }
             WalkStep::OtherEngine(back, flags) => {
                 let earlier = fleet.earlier(*back).clone();

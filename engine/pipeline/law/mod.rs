@@ -117,7 +117,8 @@ fn dropped(lock: &Lock, cluster: &Cluster, before: &ClusterFiles<'_>, after: &Cl
     (loses_values || unmarked.next().is_some()).then(breach).into_iter().collect()
 }
 
-/// What the files of a checkout lack as they are, cluster by cluster. A cluster whose folder is empty is not synced from here.
+/// What the files of a checkout lack as they are, cluster by cluster. A checkout without any folder does not keep them, and one of
+/// another tool has none.
 pub(crate) fn verify(
     mesh: &Mesh,
     lock: &Lock,
@@ -125,19 +126,28 @@ pub(crate) fn verify(
     only: Option<&ClusterName>,
     is_known: IsKnown<'_>,
 ) -> Result<Vec<Breach>, TreeError> {
-    let names: Vec<_> = mesh.clusters.keys().filter(|name| only.is_none_or(|only| only == *name)).collect();
-    let one = |name: &&ClusterName| {
+    let clusters: Vec<_> = mesh.clusters.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)).collect();
+    let keeps_folders = !tree.clusters()?.is_empty();
+    let one = |(name, cluster): &(&ClusterName, &Cluster)| {
         let files = tree.cluster_files(name.as_str())?;
-        let values = mesh.clusters.get(*name).and_then(|cluster| values_path(lock, cluster));
-        let values = values.map(|path| tree.file(&path)).transpose()?.flatten();
-        if files.is_empty() {
+        let values = values_path(lock, cluster).map(|path| tree.file(&path)).transpose()?.flatten();
+        if files.is_empty() && !(keeps_folders && cluster.reconciler == Reconciler::Rendered) {
             return Ok(Vec::new());
         }
         let rendered = files.into_iter().map(|(file, bytes)| (file.into(), bytes.into())).collect();
         let files = ClusterFiles { rendered, values: values.map(Cow::Owned) };
-        Ok(state(mesh, (lock, is_known), name, &files, &files))
+        let mut breaches = state(mesh, (lock, is_known), name, &files, &files);
+        if cluster.reconciler == Reconciler::Rendered {
+            let is_there = live(&files.rendered);
+            let joined = lock.links_of(name).filter(|(_, link)| link.stage == Stage::Joined).map(|(peer, _)| peer);
+            let lost = joined.filter(|peer| !is_there.contains(&secret_file(peer)));
+            breaches.extend(
+                lost.map(|peer| Breach { link: Link::new(name, peer), kind: BreachKind::Lacks(LiveNeed::Secret) }),
+            );
+        }
+        Ok(breaches)
     };
-    let judged: Result<Vec<Vec<Breach>>, TreeError> = names.par_iter().map(one).collect();
+    let judged: Result<Vec<Vec<Breach>>, TreeError> = clusters.par_iter().map(one).collect();
     Ok(judged?.into_iter().flatten().collect())
 }
 

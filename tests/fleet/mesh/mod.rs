@@ -428,6 +428,24 @@ impl FleetMesh {
         self.reverted = true;
     }
 
+    /// A cluster's folder becomes that of a commit, as by a merge that takes one side of it: none, or one of a run.
+    pub(crate) fn take_folder_back(&mut self, cluster: &str, back: usize) {
+        let prefix = format!("rendered/{cluster}/");
+        let is_foreign = |commit: &CommittedTree| commit.foreign.keys().any(|path| path.starts_with(&prefix));
+        let old = self.earlier(back);
+        let folder = folder_of(&old.checkout, cluster);
+        let is_of_a_run = folder.is_empty() || folder.contains_key("configmap-isthmus-peers.yaml");
+        if is_foreign(old) || self.foreign.keys().any(|path| path.starts_with(&prefix)) || !is_of_a_run {
+            return;
+        }
+        self.change_tree(|files| {
+            files.retain(|path, _| !path.starts_with(&prefix));
+            files.extend(folder.into_iter().map(|(file, bytes)| (format!("{prefix}{file}"), bytes)));
+        });
+        self.reverted = true;
+        self.commit();
+    }
+
     /// Someone changes the tree by hand.
     pub(crate) fn change_tree(&mut self, change: impl FnOnce(&mut NaiveFiles)) {
         change(&mut self.checkout);
