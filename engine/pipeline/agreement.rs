@@ -178,7 +178,7 @@ impl Explain for Lost {
 pub struct Agreement {
     /// What is lost, by the cluster whose files stay as they are.
     pub lost: BTreeMap<ClusterName, BTreeSet<Lost>>,
-    /// Clusters without an entry that others name: their next contact is never the first.
+    /// Clusters without an entry that lock or tree name: their next contact is never the first.
     pub named: BTreeSet<ClusterName>,
     /// Serials that trees carry of their own cluster's entry.
     entries: BTreeMap<ClusterName, u64>,
@@ -376,10 +376,43 @@ pub(crate) fn agreement(
             }
         }
     }
+    name_forgotten(mesh, lock, tree, &mut found.named)?;
     // their files stay, and the lock as it is, so that the commit before the last one stays the one that brings it back
     let Agreement { lost, ahead, .. } = &mut found;
     ahead.retain(|link, _| !lost.contains_key(&link.reader));
     Ok(found)
+}
+
+/// Names the clusters without an entry that any folder tells were accepted before: by a secret of a link, or as a peer that is admitted.
+/// Also the folders of clusters that are paused, undeclared or not asked for tell it.
+fn name_forgotten(
+    mesh: &Mesh,
+    lock: &Lock,
+    tree: &dyn Tree,
+    named: &mut BTreeSet<ClusterName>,
+) -> Result<(), TreeError> {
+    let is_forgotten = |name: &&ClusterName| !lock.clusters.contains_key(*name) && !named.contains(*name);
+    let forgotten: BTreeSet<&ClusterName> = mesh.clusters.keys().filter(is_forgotten).collect();
+    if forgotten.is_empty() {
+        return Ok(());
+    }
+    let folders = tree.clusters()?;
+    for reader in folders.iter().filter_map(|folder| folder.parse::<ClusterName>().ok()) {
+        for file in tree.names(reader.as_str())? {
+            let Some(peer) = peer_of_secret_file(&file) else { continue };
+            let ends: Vec<&ClusterName> = [&reader, &peer].into_iter().filter(|end| forgotten.contains(end)).collect();
+            if !ends.is_empty() && is_ours(&mesh.name, tree, &reader, &file)? {
+                named.extend(ends.into_iter().cloned());
+            }
+        }
+        let peers = tree.file(&peers_path(&reader))?.unwrap_or_default();
+        let admitted = peers.split(|byte| *byte == b'\n').filter_map(|line| {
+            let name = line.trim_ascii().strip_prefix(b"{\"name\":\"")?.split(|byte| *byte == b'"').next()?;
+            std::str::from_utf8(name).ok()?.parse::<ClusterName>().ok()
+        });
+        named.extend(admitted.filter(|name| forgotten.contains(name)));
+    }
+    Ok(())
 }
 
 /// Compares the links of a reader with its folder: the names of its secrets, and the run that it is of. A secret is opened only
@@ -422,9 +455,6 @@ fn judge(
         };
         if is_ours(&mesh.name, tree, reader, &file)? {
             found.add(reader, &lost);
-            for cluster in [reader, &peer].into_iter().filter(|name| !lock.clusters.contains_key(*name)) {
-                found.named.insert(cluster.clone());
-            }
         }
     }
     if let Some(tree) = tree_is_of.filter(|tree| *tree > locked && !found.holds_back(reader)) {

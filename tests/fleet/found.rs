@@ -584,3 +584,17 @@ fn a_folder_that_was_lost_and_synced_brings_no_secret_back_before_what_it_needs(
 fn a_flat_network_without_gateways_takes_none_from_links_that_are_yet_to_leave() {
     holds(&[edit(0, "flatNetwork", 0), edit(0, "gateways", 3), Run(PLAIN)]);
 }
+
+/// Of birch, the folder of ash alone told that it was accepted before, and a run of birch looked into no other folder than its own.
+#[test]
+fn a_cluster_that_any_folder_names_is_never_taken_for_a_new_one() {
+    let only = |flags: RunFlags| Run(RunFlags { only: Some(1), ..flags });
+    holds(&[WalkStep::OldRendered(1, 3), WalkStep::LoseWholeLock, only(PLAIN)]);
+    // whatever is lost beside it, who admits it as a peer knew it
+    for lost in 0..12 {
+        let mut steps = vec![WalkStep::OldRendered(1, 3), WalkStep::LoseWholeLock];
+        steps.extend(std::iter::repeat_n(WalkStep::LoseRendered(0, lost), 4));
+        steps.extend([edit(0, "state", 1), only(PLAIN), Run(PLAIN)]);
+        holds(&steps);
+    }
+}

@@ -395,13 +395,17 @@ impl FleetMesh {
                 let mut findings = approved.clone().flat_map(|change| &change.findings);
                 findings.any(|finding| field.is_none_or(|field| finding.what == field))
             };
-            let is_live = |(path, bytes): (&String, &Vec<u8>)| {
+            let is_known = |(path, bytes): (&String, &Vec<u8>)| {
                 let is_its = path.ends_with(&format!("/secret-istio-remote-secret-{name}.yaml"))
                     || path.starts_with(&format!("rendered/{name}/secret-istio-remote-secret-"));
-                is_its && String::from_utf8_lossy(bytes).contains("istio/multiCluster")
+                let text = String::from_utf8_lossy(bytes);
+                let admits = || {
+                    path.ends_with("/configmap-isthmus-peers.yaml") && text.contains(&format!("{{\"name\":\"{name}\""))
+                };
+                (is_its && text.contains("istio/multiCluster")) || admits()
             };
             match old.map(|bytes| Trusted::read(bytes)) {
-                None if before.iter().any(is_live) && !is_listed(None) => {
+                None if before.iter().any(is_known) && !is_listed(None) => {
                     return broken(Law::Unlisted, format!("{name} is taken for a new cluster"));
                 }
                 None => {}
