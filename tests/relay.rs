@@ -509,6 +509,23 @@ async fn a_watch_and_a_list_wait_for_a_peer_that_is_away_and_nothing_else_does()
     assert_eq!(answer.status().as_u16(), 503);
 }
 
+/// A 504 is what something waited for in vain: asked each second, a slow apiserver would have ever more to do.
+#[tokio::test]
+async fn a_peer_that_is_late_is_asked_less_and_less() {
+    let (apiserver, ca) = (apiserver().await, Ca::new("west"));
+    let west = peer(&ca, |head| match path_of(head) {
+        "/api" => answer("404 Not Found", "", ""),
+        _ => answer("504 Gateway Timeout", "", ""),
+    })
+    .await;
+    routes(&apiserver, &[("west", west.address, &ca.pem)]);
+    let ran = start(&apiserver, options()).await;
+    until("the route", || up(&ran.metrics, "west").is_some()).await;
+    assert_eq!(ran.get("/to/west/api/v1/pods?watch=true&timeoutSeconds=5").await.0, 504);
+    // at once, after one second and after two more
+    assert_eq!(west.requests().iter().filter(|head| path_of(head) != "/api").count(), 3);
+}
+
 #[tokio::test]
 async fn a_peer_that_is_down_is_a_503_and_a_metric() {
     let (apiserver, ca, other) = (apiserver().await, Ca::new("west"), Ca::new("another"));

@@ -10,7 +10,7 @@
 //!
 //! While a peer is away, a list or a watch waits here for it, for as long as it may last, and is sent again each second. A
 //! refusal would cost more: each one makes istiod wait longer before it asks again, up to 30 s (k8s.io/client-go
-//! `tools/cache/reflector.go`). Nothing else is sent twice.
+//! `tools/cache/reflector.go`). After a 504, which a request waited for, the next one waits twice as long. Nothing else is sent twice.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -40,8 +40,8 @@ use crate::server::stream::{AsIs, Bounds, Ends, Framing, StreamEnd, pass};
 use crate::server::upstream::{Awaited, UpstreamError};
 use crate::server::{Asker, Body, Introduction, Reader, nothing, whole};
 
-/// How often a peer that is away is asked again.
-const AGAIN: Duration = Duration::from_secs(1);
+/// How often a peer that is away is asked again, at first and at the least.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// How long a stream that is due gets to end its last event.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -178,16 +178,19 @@ impl Forwarder {
             Verb::Get => Duration::ZERO,
         };
         let until = Instant::now() + waits;
+        let mut pause = AGAIN.0;
         loop {
             let outcome = self.send(asked).await;
-            if !is_away(&outcome) || Instant::now() + AGAIN > until {
+            if !is_away(&outcome) || Instant::now() + pause > until {
                 return outcome;
             }
             tokio::select! {
-                () = sleep(AGAIN) => {}
+                () = sleep(pause) => {}
                 () = asked.peer.gone() => return outcome,
                 () = self.stopping.requested() => return outcome,
             }
+            let is_late = outcome.is_ok_and(|answer| answer.status() == StatusCode::GATEWAY_TIMEOUT);
+            pause = if is_late { (pause * 2).min(AGAIN.1) } else { AGAIN.0 };
         }
     }
 
