@@ -616,6 +616,10 @@ fn a_checkout_takes_its_end_of_a_link_away_that_another_team_gives_up() {
     let ran = site.checkout.engine(&["apply"]);
     assert!(ran.code == 0 && ran.stdout.contains("`west` gives its own links up"), "{ran}");
     assert!(!site.checkout.path(SECRET).exists(), "{ran}");
+    // nor does it come back where that cannot be read
+    site.change("west", |shown| shown.fails = true);
+    site.checkout.shows(&["apply"], 3, &["waits for the remote secret of `west` to be gone from `east`"]);
+    site.change("west", |shown| shown.fails = false);
     // what a live secret needs stays until it is seen to be read no more
     let ran = site.checkout.engine(&["apply"]);
     assert!(ran.stdout.contains("waits for the remote secret of `west` to be gone from `east`"), "{ran}");

@@ -25,6 +25,8 @@ pub(crate) struct Documents {
     pub(crate) public: PublicDocument,
     pub(crate) private: PrivateDocument,
     pub(crate) admits: bool,
+    /// It answers with an error.
+    pub(crate) fails: bool,
 }
 
 /// A checkout of clusters behind TLS.
@@ -53,10 +55,13 @@ impl LinksCheckout {
         for (name, seed) in names.iter().copied().zip(1..) {
             let cluster = SimulatedCluster::new(name, &[seed; 32], &format!("203.0.113.{seed}")).unwrap();
             let (public, private) = (cluster.public(), cluster.private(&Fleet::default()));
-            shown.lock().unwrap().insert(name, Documents { public, private, admits: true });
+            shown.lock().unwrap().insert(name, Documents { public, private, admits: true, fails: false });
             let all = shown.clone();
             let script = move |head: &str| {
                 let shown = &all.lock().unwrap()[name];
+                if shown.fails {
+                    return answer("503 Service Unavailable", "", "");
+                }
                 match (head.contains(PUBLIC), shown.admits) {
                     (true, _) => json(shown.public.to_json()),
                     (false, true) => json(shown.private.to_json()),

@@ -378,12 +378,14 @@ pub struct LockedLink {
     /// Policies of the reader take identities of the peer's trust domain for their own (`trustDomainAliases`). All links of a
     /// lock of version 1 were begun so.
     pub merged: bool,
+    /// It leaves since its peer states so.
+    pub by_peer: bool,
 }
 
 impl LockedLink {
     /// A link that has just come to a stage.
     pub fn new(stage: Stage) -> Self {
-        Self { stage, unproven: false, since: None, closed: None, unopened: false, merged: false }
+        Self { stage, unproven: false, since: None, closed: None, unopened: false, merged: false, by_peer: false }
     }
 
     /// Whether its secret may be live.
@@ -685,8 +687,9 @@ impl Lock {
             }
             let merged_all = wire.version < 2;
             let links = wire.links.into_iter().map(|(peer, link)| {
-                let WireLink { stage, unproven, since, closed, unopened, merged, epoch: _ } = link;
-                (peer, LockedLink { stage, unproven, since, closed, unopened, merged: merged || merged_all })
+                let WireLink { stage, unproven, since, closed, unopened, merged, by_peer, epoch: _ } = link;
+                let merged = merged || merged_all;
+                (peer, LockedLink { stage, unproven, since, closed, unopened, merged, by_peer })
             });
             let links: BTreeMap<_, _> = links.collect();
             if !links.is_empty() {
@@ -716,8 +719,8 @@ impl Lock {
         let readers: BTreeSet<&ClusterName> = linked.chain(self.serials.keys()).collect();
         for reader in readers {
             let links = self.links_of(reader).map(|(peer, link)| {
-                let LockedLink { stage, unproven, since, closed, unopened, merged } = link.clone();
-                (peer.clone(), WireLink { stage, unproven, since, closed, unopened, merged, epoch: None })
+                let LockedLink { stage, unproven, since, closed, unopened, merged, by_peer } = link.clone();
+                (peer.clone(), WireLink { stage, unproven, since, closed, unopened, merged, by_peer, epoch: None })
             });
             let wire = WireLinks {
                 version: LOCK_VERSION,
@@ -769,6 +772,8 @@ struct WireLink {
     unopened: bool,
     #[serde(default, rename = "trustDomainMerged", skip_serializing_if = "std::ops::Not::not")]
     merged: bool,
+    #[serde(default, rename = "byPeer", skip_serializing_if = "std::ops::Not::not")]
+    by_peer: bool,
     /// Of a direct credential, by which a lock of version 0.1 is known to have some. Never written.
     #[serde(default, skip_serializing)]
     epoch: Option<u32>,

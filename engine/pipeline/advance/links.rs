@@ -86,7 +86,7 @@ impl<'a> Links<'a> {
         self.mesh.links(reader, peer) && !begins_anew && !self.peer_leaves(link)
     }
 
-    /// Whether another team, or another cluster's agent, takes the link away, as it states to the own cluster. Until it shows something
+    /// Whether another team, or another cluster's agent, takes the link away, as it states to the own cluster. Until it states something
     /// else, or the link is gone, it does.
     pub(super) fn peer_leaves(&self, link: &Link) -> bool {
         let is_ours = |name: &ClusterName| self.mesh.clusters.get(name).map(Cluster::is_ours);
@@ -98,9 +98,8 @@ impl<'a> Links<'a> {
         if assessment.private == DocumentState::Current {
             return assessment.leaving.contains(known.uuid());
         }
-        let locked = |link: &Link| self.accepted.lock.link(&link.reader, &link.peer);
-        let leaves = locked(link).is_some_and(|link| link.stage.is_leaving());
-        leaves && (self.mesh.inside || self.is_refused_by(other))
+        let locked = self.accepted.lock.link(&link.reader, &link.peer).filter(|link| link.stage.is_leaving());
+        locked.is_some_and(|link| link.by_peer || self.mesh.inside || self.is_refused_by(other))
     }
 
     /// Whether a cluster no longer admits whoever asks.
@@ -115,6 +114,7 @@ impl<'a> Links<'a> {
     }
 
     pub(super) fn set(&mut self, link: &Link, stage: Stage, unproven: Vec<Unproven>) {
+        let by_peer = stage.is_leaving() && self.peer_leaves(link);
         let links = self.advanced.lock.links.entry(link.reader.clone()).or_default();
         let entry = links.entry(link.peer.clone()).or_insert(LockedLink::new(stage));
         let before = self.accepted.lock.link(&link.reader, &link.peer);
@@ -123,6 +123,7 @@ impl<'a> Links<'a> {
         entry.unopened = !is_fresh && stage != Stage::Joined && before.is_some_and(|link| !link.may_be_live());
         entry.stage = stage;
         entry.unproven = !unproven.is_empty();
+        entry.by_peer = by_peer;
         if from != Some(stage) {
             entry.since = None;
             // one that is begun again while it leaves may still have the secret that it had
