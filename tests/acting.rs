@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use isthmus::cluster::fetch::{FetchLimits, Fetcher, Looking};
 use isthmus::roles::relay::RelayOptions;
 use isthmus::roles::role::{Role, StopSignal};
 use isthmus::server::limits::RoleLimits;
@@ -17,7 +18,7 @@ use tokio::runtime::Runtime;
 
 use crate::support::live::{MAPS, SECRETS, is_private, own_answer, own_specs, published};
 use crate::support::objects::ObjectServer;
-use crate::support::peer::{Ca, Peer, PeerStep, Serving, answer, json as json_answer, send};
+use crate::support::peer::{Ca, ConnectionBreak, Peer, PeerStep, Serving, answer, json as json_answer, send};
 
 pub(crate) const OBJECTS: &str = "/apis/isthmus.dev/v1alpha1/istiomulticlusters";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/istio-system/leases";
@@ -30,6 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(40);
 /// What a peer does instead of answering as it should; it is given the head of the request.
 type Misbehaviour = Arc<dyn Fn(&str) -> Vec<PeerStep> + Send + Sync>;
 
+/// How the resolver answers for a name.
+type Resolution = Arc<dyn Fn() -> Looking + Send + Sync>;
+
 /// What changes of a public document, and the reason that is then shown.
 type PublicChange<'a> = (&'a str, &'a str, Box<dyn Fn(&mut PublicDocument) + 'a>);
 
@@ -38,12 +42,28 @@ pub(crate) struct Publication {
     pub(crate) public: PublicDocument,
     pub(crate) private: PrivateDocument,
     misbehaves: Option<Misbehaviour>,
+    breaks: Option<Sweep>,
+}
+
+/// Where each connection breaks, one after the other.
+struct Sweep {
+    next: usize,
+    step: usize,
+    done: usize,
+}
+
+impl Sweep {
+    fn take(&mut self) -> ConnectionBreak {
+        let taken = ConnectionBreak { after: self.next, resets: self.done % 2 == 1 };
+        (self.next, self.done) = (self.next + self.step, self.done + 1);
+        taken
+    }
 }
 
 /// A peer with an exporter.
 pub(crate) struct ScriptedPeer {
     state: Arc<Mutex<Publication>>,
-    _peer: Peer,
+    peer: Peer,
 }
 
 /// An agent's cluster, `east`, and its peers.
@@ -54,6 +74,9 @@ pub(crate) struct Acting {
     east: Arc<Mutex<SimulatedCluster>>,
     pub(crate) own: Peer,
     peers: BTreeMap<String, ScriptedPeer>,
+    /// Names that lead elsewhere than to the peers.
+    resolutions: Arc<Mutex<BTreeMap<String, Resolution>>>,
+    limits: FetchLimits,
 }
 
 /// A replica; it ends when it is dropped, as a process that is killed.
@@ -70,8 +93,13 @@ impl Drop for Replica {
     }
 }
 
+fn to(addresses: &[&str]) -> Looking {
+    let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+    Box::pin(async move { Ok(addresses) })
+}
+
 fn serving(ca: &Ca) -> Serving {
-    ca.serving(&["127.0.0.1"])
+    ca.serving(&["127.0.0.1", "*.peers.example"])
 }
 
 impl Acting {
@@ -94,7 +122,8 @@ impl Acting {
         let own = runtime.block_on(Peer::start(&serving(&ca), script));
         let specs = own_specs(own.address, &ca.pem);
         apiserver.put(MAPS, json!({ "metadata": { "name": "isthmus-agent" }, "data": { "specs.yaml": specs } }));
-        Self { runtime, apiserver, ca, east, own, peers: BTreeMap::new() }
+        let (peers, resolutions, limits) = (BTreeMap::new(), Arc::default(), FetchLimits::default());
+        Self { runtime, apiserver, ca, east, own, peers, resolutions, limits }
     }
 
     /// One replica, and peers that are joined.
@@ -121,7 +150,12 @@ impl Acting {
             proxy_hosts: vec!["api.east.example.com".to_owned()],
             ..RelayOptions::default()
         };
-        drop(runtime.block_on(isthmus::agent::start(role, options)).unwrap());
+        let resolutions = self.resolutions.clone();
+        let fetcher = Fetcher::new(self.limits.clone()).with_lookup(Arc::new(move |name| {
+            let resolution = resolutions.lock().unwrap().get(&name).cloned();
+            resolution.map_or_else(|| to(&["127.0.0.1"]), |resolution| resolution())
+        }));
+        drop(runtime.block_on(isthmus::agent::start_with(role, options, fetcher)).unwrap());
         Replica { runtime: Some(runtime), _stop: stop }
     }
 
@@ -129,7 +163,7 @@ impl Acting {
     pub(crate) fn peer(&mut self, name: &str) {
         let at = u8::try_from(self.peers.len()).unwrap() + 2;
         let (public, private) = published(name, at, &self.east.lock().unwrap().trusts());
-        let state = Arc::new(Mutex::new(Publication { public, private, misbehaves: None }));
+        let state = Arc::new(Mutex::new(Publication { public, private, misbehaves: None, breaks: None }));
         let shown = state.clone();
         let script = move |head: &str| {
             let shown = shown.lock().unwrap();
@@ -138,7 +172,9 @@ impl Acting {
             }
             if is_private(head) { json_answer(shown.private.to_json()) } else { json_answer(shown.public.to_json()) }
         };
-        let peer = self.runtime.block_on(Peer::start(&serving(&self.ca), script));
+        let shown = state.clone();
+        let breaks = move || shown.lock().unwrap().breaks.as_mut().map(Sweep::take);
+        let peer = self.runtime.block_on(Peer::start_breaking(&serving(&self.ca), script, breaks));
         // something takes connections there
         let gateway = isthmus::types::address::Gateway::new("127.0.0.1", u64::from(peer.address.port())).unwrap();
         state.lock().unwrap().private.ingress_gateways = vec![gateway];
@@ -147,7 +183,7 @@ impl Acting {
             "metadataEndpoint": endpoint, "metadata": { "ca": self.ca.pem }, "allow": { "addresses": ["127.0.0.0/8"] },
         });
         self.apiserver.put(OBJECTS, json!({ "metadata": { "name": name, "generation": 1 }, "spec": spec }));
-        self.peers.insert(name.to_owned(), ScriptedPeer { state, _peer: peer });
+        self.peers.insert(name.to_owned(), ScriptedPeer { state, peer });
     }
 
     pub(crate) fn publishes(&self, peer: &str, edit: impl FnOnce(&mut Publication)) {
@@ -180,11 +216,15 @@ impl Acting {
     }
 
     /// Waits for two runs that began after now.
-    fn runs(&self) {
+    pub(crate) fn runs(&self) {
         let asked = || self.own.requests().iter().filter(|head| is_private(head)).count();
-        let before = asked();
         // each run asks the own exporter once, and what it saw is written before the next one
-        self.until("three runs", || asked() >= before + 3);
+        for run in ["one", "two", "three"] {
+            let before = asked();
+            // a change has the agent run at once
+            self.apiserver.edit(MAPS, "isthmus-agent", |map| map["metadata"]["annotations"]["run"] = run.into());
+            self.until("a run", || asked() > before);
+        }
     }
 
     /// Texts of what the agent applied, and of what it accepted.
@@ -381,6 +421,118 @@ fn peers_that_misbehave_are_kept_as_they_were_and_touch_no_other() {
         acting.condition(name, "PublicMetadataExchangeReady", "True");
         acting.condition(name, "PrivateMetadataExchangeReady", "True");
     }
+}
+
+/// How names of peers may resolve that should resolve otherwise.
+fn resolutions() -> Vec<(&'static str, Resolution)> {
+    fn always(answer: impl Fn() -> Looking + Send + Sync + 'static) -> Resolution {
+        Arc::new(answer)
+    }
+    let fails = always(|| Box::pin(async { Err(std::io::Error::other("no such name")) }));
+    let asked = Mutex::new(0_usize);
+    let changing = move || {
+        let mut asked = asked.lock().unwrap();
+        *asked += 1;
+        to(&[["169.254.169.254"], ["10.0.0.1"], ["127.0.0.1"]][*asked % 3])
+    };
+    vec![
+        // a name that is not there, a server that fails and aliases in a circle are one to whoever asks the system
+        ("fails", fails),
+        ("does-not-answer", always(|| Box::pin(std::future::pending()))),
+        ("has-no-address", always(|| to(&[]))),
+        ("is-loopback", always(|| to(&["::1", "0.0.0.0"]))),
+        ("is-link-local", always(|| to(&["169.254.169.254", "fe80::1"]))),
+        // no one listens at these, and eight of them are tried
+        (
+            "has-a-thousand",
+            always(|| Box::pin(async { Ok((0..1000).map(|n| [127, 9, 9, (n % 250) as u8].into()).collect()) })),
+        ),
+        ("changes", always(changing)),
+    ]
+}
+
+/// A name that leads nowhere, inside, or elsewhere each time, touches no other peer.
+#[test]
+fn peers_whose_names_resolve_badly_touch_no_other() {
+    let mut acting = Acting::new();
+    acting.limits.connect = Duration::from_secs(1);
+    let resolutions = resolutions();
+    for (name, _) in &resolutions {
+        acting.peer(name);
+        let at = format!("https://{name}.peers.example:{}/metadata", acting.peers[*name].peer.address.port());
+        acting.apiserver.edit(OBJECTS, name, |object| object["spec"]["metadataEndpoint"] = at.into());
+    }
+    acting.peer("north");
+    let _replica = acting.start("one");
+    let names = || resolutions.iter().map(|(name, _)| *name);
+    for peer in names().chain(["north"]) {
+        acting.condition(peer, "SecretRendered", "True");
+        acting.condition(peer, "ControlPlaneSynced", "True");
+    }
+    acting.runs();
+    let (before, north) = (acting.written(), acting.status_writes("north"));
+    for (name, resolution) in &resolutions {
+        acting.resolutions.lock().unwrap().insert(format!("{name}.peers.example"), resolution.clone());
+    }
+    for name in names() {
+        assert_eq!(acting.condition(name, "PublicMetadataExchangeReady", "False"), "FetchFailed", "{name}");
+    }
+    acting.runs();
+    assert_eq!(acting.written(), before);
+    assert_eq!(acting.status_writes("north"), north, "the healthy peer's conditions flicker");
+    acting.resolutions.lock().unwrap().clear();
+    for name in names() {
+        acting.condition(name, "PublicMetadataExchangeReady", "True");
+    }
+    assert_eq!(acting.status_writes("north"), north);
+}
+
+/// Connections of peers break at bytes all over handshake and answers, by an end and by a reset; `fetch` breaks at each.
+#[test]
+fn peers_whose_connections_break_anywhere_are_kept_as_they_were_and_touch_no_other() {
+    const BREAKING: usize = 10;
+    const RUNS: usize = 6;
+    let breaking: Vec<String> = (0..BREAKING).map(|number| format!("breaks-{number}")).collect();
+    let names: Vec<&str> = breaking.iter().map(String::as_str).chain(["north"]).collect();
+    let (acting, _replica) = Acting::joined(&names);
+    acting.runs();
+    let (before, north) = (acting.written(), acting.status_writes("north"));
+    let whole = acting.peers["breaks-0"].peer.most_of_one();
+    assert!(whole > 3000, "{whole}");
+    for (number, name) in breaking.iter().enumerate() {
+        let (next, step) = (number * whole / (BREAKING * RUNS), whole / RUNS);
+        acting.publishes(name, |shown| shown.breaks = Some(Sweep { next, step, done: 0 }));
+    }
+    let done = || {
+        let done = |name: &String| acting.peers[name].state.lock().unwrap().breaks.as_ref().unwrap().done;
+        breaking.iter().map(done).min().unwrap()
+    };
+    for run in 0..RUNS {
+        // a change has the agent run at once
+        acting
+            .apiserver
+            .edit(OBJECTS, "breaks-0", |object| object["metadata"]["annotations"]["run"] = run.to_string().into());
+        acting.until("each to be asked", || done() > run);
+    }
+    acting.runs();
+    assert_eq!(acting.written(), before);
+    assert_eq!(acting.status_writes("north"), north, "the healthy peer's conditions flicker");
+    let events = acting.apiserver.all(EVENTS);
+    for name in &breaking {
+        let is_shown = |event: &Value| {
+            event["involvedObject"]["name"] == *name && event["reason"] == "PublicMetadataExchangeReadyNot"
+        };
+        assert!(events.iter().any(is_shown), "no connection of {name} broke");
+        let status = acting.status(name);
+        for kind in ["TrustPinned", "SecretRendered", "ControlPlaneSynced", "Reconciled"] {
+            assert_eq!(condition(&status, kind)["status"], "True", "{kind} of {name}: {status:#}");
+        }
+        acting.publishes(name, |shown| shown.breaks = None);
+    }
+    for name in &breaking {
+        acting.condition(name, "PrivateMetadataExchangeReady", "True");
+    }
+    assert_eq!(acting.status_writes("north"), north);
 }
 
 /// Of two replicas one writes, and the other does once the first is seen to be gone.

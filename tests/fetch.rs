@@ -1,6 +1,6 @@
 //! The bounded fetcher against peers that are dead, slow, huge, lying or hostile.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use isthmus::cluster::fetch::{FetchLimits, Fetcher, Lookup};
@@ -11,7 +11,7 @@ use isthmus::types::token::{Claims, ISSUER, Scope, Token, mint};
 use isthmus::wire::failure::{Failure, TlsFault};
 use rstest::rstest;
 
-use crate::support::peer::{Ca, Peer, PeerStep, answer, json, send};
+use crate::support::peer::{Ca, ConnectionBreak, Peer, PeerStep, answer, json, send};
 
 const DOCUMENT: &str = "public/public.json";
 
@@ -249,6 +249,31 @@ async fn answers_that_break_off_or_are_no_http_are_broken() {
     assert!(matches!(other, Err(Failure::Broken { .. })), "{other:?}");
     let closed = fetch(vec![PeerStep::Close]).await;
     assert!(matches!(closed, Err(Failure::NotReachable { .. })), "{closed:?}");
+}
+
+/// Whatever part of handshake and answer came before a connection broke, it is no document.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_breaks_at_any_byte_gives_no_document() {
+    let ca = Ca::new("east");
+    let serving = ca.serving(&["127.0.0.1"]);
+    let document = format!("{{\"name\":\"{}\"}}", "x".repeat(200));
+    let shown = document.clone();
+    let next: Arc<Mutex<Option<ConnectionBreak>>> = Arc::default();
+    let shared = next.clone();
+    let peer = Peer::start_breaking(&serving, move |_| json(&shown), move || *shared.lock().unwrap()).await;
+    assert_eq!(get(&peer, &ca).await.unwrap(), document.as_bytes());
+    let whole = peer.most_of_one();
+    assert!(whole > 1000, "{whole}");
+    for after in 0..whole {
+        *next.lock().unwrap() = Some(ConnectionBreak { after, resets: after % 2 == 0 });
+        let got = get(&peer, &ca).await;
+        // signatures differ in length by some bytes
+        let is_whole = after + 8 > whole && matches!(&got, Ok(got) if got == document.as_bytes());
+        let is_broken = matches!(got, Err(Failure::NotReachable { .. } | Failure::Broken { .. } | Failure::Tls { .. }));
+        assert!(is_broken || is_whole, "after {after} of {whole} bytes: {got:?}");
+    }
+    *next.lock().unwrap() = None;
+    assert!(get(&peer, &ca).await.is_ok());
 }
 
 #[tokio::test]

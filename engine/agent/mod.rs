@@ -19,12 +19,18 @@ mod store;
 
 pub use self::reconcile::metrics;
 
+use crate::cluster::fetch::{FetchLimits, Fetcher};
 use crate::roles::relay::{self, Relay, RelayOptions};
 use crate::roles::role::{Role, RoleError, Service};
 
 /// Begins the role: it serves as a relay once there is a key, and acts once it holds the Lease.
 pub async fn start(role: Role, options: RelayOptions) -> Result<Service<Relay>, RoleError> {
+    start_with(role, options, Fetcher::new(FetchLimits::default())).await
+}
+
+/// The same with a fetcher by which it asks its peers.
+pub async fn start_with(role: Role, options: RelayOptions, fetcher: Fetcher) -> Result<Service<Relay>, RoleError> {
     let (service, key) = relay::start_with_key(role.clone(), options).await?;
-    tokio::spawn(reconcile::run(role, key));
+    tokio::spawn(reconcile::run(role, key, fetcher));
     Ok(service)
 }

@@ -20,7 +20,7 @@ use crate::agent::object::{WireMulticluster, name_of_file, scope};
 use crate::agent::owned::FIELD_MANAGER;
 use crate::agent::status::{self, Holds, NotReconciled, PeerCondition, PeerRun, held_back_of_own, reconciled};
 use crate::agent::store::{ClusterSink, ClusterStore, LockMap, OwnSpecs, StoreUnread};
-use crate::cluster::fetch::{FetchLimits, Fetcher};
+use crate::cluster::fetch::Fetcher;
 use crate::cluster::objects::{ApplyError, ObjectClient};
 use crate::cluster::unread::ReadError;
 use crate::cluster::watched::{each, watch_config_map, watch_place};
@@ -177,7 +177,7 @@ enum RunMode {
 }
 
 /// Runs for as long as the process lives, while this replica acts.
-pub(super) async fn run(role: Role, key: OwnKey) {
+pub(super) async fn run(role: Role, key: OwnKey, fetcher: Fetcher) {
     let client = ObjectClient::new(&role.access.client);
     let counts = AgentMetrics::register(&role.metrics);
     let mut leadership = strive(&role, client.clone());
@@ -190,7 +190,7 @@ pub(super) async fn run(role: Role, key: OwnKey) {
         store,
         leadership: leadership.clone(),
         key,
-        fetcher: Fetcher::new(FetchLimits::default()),
+        fetcher,
         counts,
         observed: Observed::default(),
         waits: Vec::new(),

@@ -1,16 +1,20 @@
-//! A peer that does what a test tells it: real TLS, then any bytes at any pace. It keeps every request's head.
+//! A peer that does what a test tells it: real TLS, then any bytes at any pace. It keeps every request's head. Its connections may
+//! break at any byte.
 
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
@@ -87,6 +91,61 @@ pub(crate) fn json(body: impl AsRef<[u8]>) -> Vec<PeerStep> {
     answer("200 OK", "content-type: application/json\r\n", body)
 }
 
+/// Where a connection breaks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConnectionBreak {
+    /// How many bytes of TLS are sent before.
+    pub(crate) after: usize,
+    /// By a reset, and else by an end.
+    pub(crate) resets: bool,
+}
+
+/// Where the next connection breaks, if it is to.
+type Breaks = Arc<dyn Fn() -> Option<ConnectionBreak> + Send + Sync>;
+
+/// A connection that may break.
+struct Breaking {
+    stream: TcpStream,
+    breaks: Breaks,
+    /// Where, once there is something to send.
+    at: Option<ConnectionBreak>,
+    sent: usize,
+    seen: Arc<PeerRecord>,
+}
+
+impl AsyncRead for Breaking {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Breaking {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.sent == 0 {
+            self.at = (self.breaks)();
+        }
+        let room = self.at.map_or(bytes.len(), |at| at.after - self.sent);
+        if room == 0 {
+            if self.at.is_some_and(|at| at.resets) {
+                self.stream.set_zero_linger()?;
+            }
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        let written = std::task::ready!(Pin::new(&mut self.stream).poll_write(cx, &bytes[..room.min(bytes.len())]))?;
+        self.sent += written;
+        self.seen.most_of_one.fetch_max(self.sent, Ordering::SeqCst);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
 /// The peer.
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
@@ -101,6 +160,7 @@ struct PeerRecord {
     open: AtomicUsize,
     most_open: AtomicUsize,
     sent: AtomicU64,
+    most_of_one: AtomicUsize,
 }
 
 impl Peer {
@@ -109,6 +169,16 @@ impl Peer {
         serving: &Serving,
         script: impl Fn(&str) -> Vec<PeerStep> + Send + Sync + 'static,
     ) -> Self {
+        Self::start_breaking(serving, script, || None).await
+    }
+
+    /// The same, where each connection breaks as it is told.
+    pub(crate) async fn start_breaking(
+        serving: &Serving,
+        script: impl Fn(&str) -> Vec<PeerStep> + Send + Sync + 'static,
+        breaks: impl Fn() -> Option<ConnectionBreak> + Send + Sync + 'static,
+    ) -> Self {
+        let breaks: Breaks = Arc::new(breaks);
         let chain: Vec<_> = CertificateDer::pem_slice_iter(serving.chain.as_bytes()).map(Result::unwrap).collect();
         let key = PrivateKeyDer::from_pem_slice(serving.key.as_bytes()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -127,6 +197,7 @@ impl Peer {
             loop {
                 let Ok((stream, _)) = listener.accept().await else { return };
                 let (acceptor, seen, script) = (acceptor.clone(), shared.clone(), script.clone());
+                let stream = Breaking { stream, breaks: breaks.clone(), at: None, sent: 0, seen: shared.clone() };
                 tokio::spawn(async move {
                     let Ok(stream) = acceptor.accept(stream).await else { return };
                     seen.connections.fetch_add(1, Ordering::SeqCst);
@@ -152,6 +223,11 @@ impl Peer {
     /// Most connections at a time.
     pub(crate) fn most_open(&self) -> usize {
         self.seen.most_open.load(Ordering::SeqCst)
+    }
+
+    /// Most bytes of TLS that were sent on one connection.
+    pub(crate) fn most_of_one(&self) -> usize {
+        self.seen.most_of_one.load(Ordering::SeqCst)
     }
 
     /// Bytes written so far.
