@@ -6,11 +6,14 @@ use std::path::Path;
 use std::process::Command;
 
 use isthmus::types::address::Gateway;
+use isthmus::wire::hand_over::{HandOverOrder, HandOverStage, HandOverState, ObjectWriter};
+use isthmus::wire::metadata::Reported;
 use serde_json::{Value, json};
 
 use crate::acting::{Acting, GATEWAYS, OBJECTS, Replica, name_of};
 use crate::support::checkout::Checkout;
 use crate::support::environment::Ran;
+use crate::support::links::LinksCheckout;
 use crate::support::live::{MAPS, SECRETS};
 
 const SECRET: &str = "istio-remote-secret-west";
@@ -217,9 +220,75 @@ impl Handed {
         paths.map(|path| serde_yaml::from_slice(&std::fs::read(path).unwrap()).unwrap()).collect()
     }
 
+    /// Leaves east to another checkout.
+    #[track_caller]
+    fn leave(&mut self) {
+        self.reconciler("rendered", "external");
+        self.apply();
+        self.apply();
+        assert_eq!(self.files(), Vec::<Value>::new());
+    }
+
+    /// A checkout of another team that declares east as its own, and west as someone else's.
+    fn another(&self) -> Others {
+        let checkout = Checkout::new();
+        for file in ["ca.pem", "specs/mesh.yaml"] {
+            checkout.write(file, &std::fs::read(self.checkout.path(file)).unwrap());
+        }
+        let specs = std::fs::read_to_string(checkout.path("specs/mesh.yaml")).unwrap();
+        let (mesh, clusters) = specs.split_once("---\n").unwrap();
+        let (east, west) = clusters.split_once("---\n").unwrap();
+        let east = east.replace("reconciler: external", "reconciler: rendered");
+        let west = west.replace(RENDERED_WEST, "external");
+        checkout.write("specs/mesh.yaml", [mesh, "---\n", &east, "---\n", &west].concat().as_bytes());
+        checkout.engine(&["keys", "new"]).done();
+        Others { checkout, instance: "theirs", synced: BTreeSet::new() }
+    }
+
+    /// This checkout and others list the keys of all their engines.
+    fn know_each_other(&self, others: &[&Others]) {
+        let checkouts = || others.iter().map(|other| &other.checkout).chain([&self.checkout]);
+        let key = |checkout: &Checkout| {
+            let key = engine_key(checkout);
+            json!({ "id": key["id"], "publicKey": key["pem"] })
+        };
+        let keys = Value::from(checkouts().map(key).collect::<Vec<_>>());
+        for checkout in checkouts() {
+            checkout.edit(
+                "specs/mesh.yaml",
+                "acceptForeignRoots: true",
+                &format!("acceptForeignRoots: true, engineKeys: {keys}"),
+            );
+        }
+    }
+
+    #[track_caller]
+    fn apply_restored(&mut self) -> Ran {
+        let ran = self.checkout.engine(&["apply", "--yes", "--restore-links"]);
+        assert!(ran.code == 0 && self.file(&format!("secret-{SECRET}.yaml")).is_some(), "{ran}");
+        ran
+    }
+
+    /// That of the run which is live.
+    fn serial(&self) -> u64 {
+        let peers = self.acting.apiserver.get(MAPS, "isthmus-peers").unwrap();
+        let peers: Value = serde_json::from_str(peers["data"]["peers.json"].as_str().unwrap()).unwrap();
+        peers["serial"].as_u64().unwrap()
+    }
+
     fn locked(&self) -> String {
         std::fs::read_to_string(self.checkout.path("lock/clusters/east.yaml")).unwrap()
     }
+}
+
+/// The public half of an engine's key.
+fn engine_key(checkout: &Checkout) -> Value {
+    let lock: Value = serde_yaml::from_slice(&std::fs::read(checkout.path("lock/mesh.yaml")).unwrap()).unwrap();
+    lock["engineKeys"][0].clone()
+}
+
+fn key_of(checkout: &Checkout) -> String {
+    engine_key(checkout)["id"].as_str().unwrap().to_owned()
 }
 
 /// Whether an object says that no tool is to prune it.
@@ -452,14 +521,8 @@ fn what_is_left_to_another_checkout_is_taken_by_it() {
     handed.reconciler("rendered", "external");
     handed.apply();
     handed.apply();
-    let theirs = Checkout::new();
-    for file in ["ca.pem", "specs/mesh.yaml"] {
-        theirs.write(file, &std::fs::read(handed.checkout.path(file)).unwrap());
-    }
-    theirs.edit("specs/mesh.yaml", "reconciler: external", "reconciler: rendered");
-    theirs.edit("specs/mesh.yaml", RENDERED_WEST, "external");
-    theirs.engine(&["keys", "new"]).done();
-    let ours = handed.exchange(Others { checkout: theirs, instance: "theirs", synced: BTreeSet::new() });
+    let theirs = handed.another();
+    let ours = handed.exchange(theirs);
     let ran = handed.checkout.engine(&["apply", "--yes", "--restore-links"]);
     assert!(ran.code == 0 && handed.file(&format!("secret-{SECRET}.yaml")).is_some(), "{ran}");
     handed.sync();
@@ -536,13 +599,68 @@ fn an_agent_goes_on_while_its_cluster_goes_to_another_checkout() {
     handed.is_at_rest();
 }
 
-/// A link between two clusters that other checkouts have is known here no more; what is live of it stays.
+/// What a checkout that knows nothing of the cluster takes is offered no more.
 #[test]
-fn links_between_clusters_of_others_are_forgotten_when_one_is_left_to_them() {
+fn an_agent_answers_the_checkout_that_took_its_cluster() {
+    let (mut handed, _replica) = joined_with(RENDERED_WEST);
+    handed.reconciler("rendered", "agent");
+    handed.apply();
+    handed.answers("ready");
+    handed.apply();
+    handed.answers("taken");
+    handed.apply();
+    handed.reconciler("agent", "external");
+    handed.apply();
+    handed.apply();
+    handed.answers("offered");
+    let theirs = handed.another();
+    theirs.checkout.edit("specs/mesh.yaml", "reconciler: rendered", "reconciler: agent");
+    handed.exchange(theirs);
+    for _ in 0..2 {
+        handed.apply();
+    }
+    handed.answers("taken");
+    assert_eq!(handed.owners(), BTreeSet::from(["\"agent\"".to_owned()]));
+    handed.apply();
+    assert!(!handed.locked().contains("handOver") && !handed.files().iter().any(stays), "{}", handed.locked());
+    handed.is_at_rest();
+}
+
+/// A link between two clusters that other checkouts have is known here until another one has taken what was left.
+#[test]
+fn links_between_clusters_of_others_are_known_while_one_may_come_back() {
     let (mut handed, _replica) = joined();
-    handed.reconciler("rendered", "external");
+    let secret = handed.acting.apiserver.get(SECRETS, SECRET).unwrap()["data"].clone();
+    handed.leave();
+    handed.checkout.shows(
+        &["apply"],
+        0,
+        &["another checkout to take the objects of `east`", "0 to create, 0 to update, 0 to delete"],
+    );
+    handed.reconciler("external", "rendered");
+    let ran = handed.apply();
+    assert!(ran.stdout.contains("takes the places of what another checkout left there"), "{ran}");
     handed.apply();
-    handed.apply();
+    handed.is_at_rest();
+    assert_eq!(handed.acting.apiserver.get(SECRETS, SECRET).unwrap()["data"], secret);
+
+    handed.leave();
+    // a lock of before does not have the serial with which the cluster was left
+    let locked = handed.locked();
+    let before: Vec<&str> = locked.lines().filter(|line| !line.starts_with("  offered: ")).collect();
+    assert!(before.len() + 1 == locked.lines().count(), "{locked}");
+    handed.checkout.write("lock/clusters/east.yaml", (before.join("\n") + "\n").as_bytes());
+    let offer = handed.acting.apiserver.get(MAPS, "isthmus-hand-over").unwrap();
+    handed.acting.apiserver.delete(MAPS, "isthmus-hand-over");
+    handed.checkout.shows(&["apply"], 0, &["another checkout to take the objects of `east`"]);
+    handed.acting.apiserver.put(MAPS, offer);
+    let theirs = handed.another();
+    let ours = handed.exchange(theirs);
+    handed.apply_restored();
+    handed.sync();
+    handed.exchange(ours);
+    let ran = handed.checkout.engine(&["apply", "--yes"]);
+    assert!(ran.code == 0 && !handed.locked().contains("handOver"), "{ran}");
     for reader in ["east", "west"] {
         let links =
             std::fs::read_to_string(handed.checkout.path(&format!("lock/links/{reader}.yaml"))).unwrap_or_default();
@@ -551,6 +669,189 @@ fn links_between_clusters_of_others_are_forgotten_when_one_is_left_to_them() {
     handed.checkout.engine(&["apply", "--yes"]).done();
     handed.checkout.shows(&["apply"], 0, &["0 to create, 0 to update, 0 to delete"]);
     handed.judge();
+}
+
+/// What was left is read as it was: a peer that is to leave waits until someone can take its secret away.
+#[test]
+fn a_peer_leaves_once_someone_has_the_cluster_that_was_left() {
+    let (mut handed, _replica) = joined_with(RENDERED_WEST);
+    handed.leave();
+    handed.checkout.edit(
+        "specs/mesh.yaml",
+        "metadata: {name: west}\nspec:\n",
+        "metadata: {name: west}\nspec:\n  state: leaving\n",
+    );
+    let wait = "another checkout to take the objects of `east`, which no one follows up meanwhile";
+    for _ in 0..2 {
+        let ran = handed.checkout.engine(&["apply", "--yes"]);
+        assert!(ran.code == 0 && ran.stdout.contains(&format!("render-secret/west/east  waits for {wait}")), "{ran}");
+    }
+    handed.reconciler("external", "rendered");
+    let ran = handed.apply();
+    assert!(ran.stdout.contains("takes the places of what another checkout left there"), "{ran}");
+    handed.apply();
+    for _ in 0..2 {
+        handed.checkout.engine(&["apply", "--yes"]).done();
+    }
+    assert!(handed.file(&format!("secret-{SECRET}.yaml")).is_none());
+}
+
+/// The offer may be lost, or pruned by hand: it is not taken for another checkout's run, and what was left is taken back as it is.
+#[test]
+fn an_offer_that_is_lost_is_not_taken() {
+    let (mut handed, _replica) = joined_with(RENDERED_WEST);
+    handed.leave();
+    handed.acting.apiserver.delete(MAPS, "isthmus-hand-over");
+    let peers = handed.acting.apiserver.get(MAPS, "isthmus-peers").unwrap();
+    handed.acting.apiserver.delete(MAPS, "isthmus-peers");
+    let wait = "another checkout to take the objects of `east`, which no one follows up meanwhile";
+    handed.checkout.shows(&["apply"], 0, &[wait]);
+    handed.acting.apiserver.put(MAPS, peers);
+    handed.checkout.shows(&["apply"], 0, &[wait]);
+    assert!(handed.locked().contains("handOver"), "{}", handed.locked());
+    handed.reconciler("external", "rendered");
+    let ran = handed.apply();
+    assert!(ran.stdout.contains("takes the places of what another checkout left there"), "{ran}");
+    handed.apply();
+    handed.is_at_rest();
+}
+
+/// Two checkouts may take one cluster before either sees the other: whoever is overwritten is told by whom.
+#[test]
+fn of_two_that_take_a_cluster_one_sees_the_other() {
+    let (mut handed, _replica) = joined_with(RENDERED_WEST);
+    let (first, second) = (handed.another(), handed.another());
+    handed.know_each_other(&[&first, &second]);
+    let name_of_second = key_of(&second.checkout);
+    handed.apply();
+    // what no one leaves is contested from the first run on
+    let ours = handed.exchange(first);
+    let ran = handed.checkout.engine(&["plan", "--restore-links"]);
+    let contested = |key: &str| format!("another checkout, whose engine has key `{key}`, wrote what is live in `east`");
+    assert!(ran.stdout.contains(&contested(&key_of(&ours.checkout))), "{ran}");
+    let first = handed.exchange(ours);
+
+    handed.leave();
+    let offered = handed.serial();
+    let ours = handed.exchange(first);
+    let ran = handed.apply_restored();
+    assert!(!ran.stdout.contains("another checkout, whose"), "{ran}");
+    let first = handed.exchange(second);
+    let ran = handed.apply_restored();
+    assert!(!ran.stdout.contains("another checkout, whose"), "{ran}");
+    handed.sync();
+    assert!(handed.serial() > offered);
+    handed.apply();
+    handed.is_at_rest();
+    let second = handed.exchange(first);
+    let ran = handed.checkout.engine(&["apply", "--yes"]);
+    assert!(ran.code == 0 && ran.stdout.contains(&contested(&name_of_second)), "{ran}");
+    assert!(handed.locked().contains("handOver"), "{}", handed.locked());
+    // synced all the same, it is the other one that is told
+    handed.sync();
+    handed.apply();
+    handed.is_at_rest();
+    let first = handed.exchange(second);
+    handed.checkout.shows(&["apply"], 0, &[&contested(&key_of(&first.checkout))]);
+    // the first checkout sees that its cluster is taken
+    handed.exchange(ours);
+    handed.checkout.engine(&["apply", "--yes"]).done();
+    assert!(!handed.locked().contains("handOver"), "{}", handed.locked());
+}
+
+/// Where another checkout's run is live, an absence says nothing of what this one dropped.
+#[test]
+fn a_link_closes_by_a_run_of_this_checkout_alone() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let site = LinksCheckout::joined(runtime.handle(), &["east", "north", "west"]);
+    let (joined, leaves) = ("metadata: {name: west}\nspec:\n", "metadata: {name: west}\nspec:\n  state: leaving\n");
+    site.checkout.edit("specs/mesh.yaml", joined, leaves);
+    site.checkout.engine(&["apply"]).done();
+    site.reads("east", &["north"], 99);
+    site.evidence("east", |evidence| evidence.writer = Some("theirs".parse().unwrap()));
+    let links = || std::fs::read_to_string(site.checkout.path("lock/links/east.yaml")).unwrap();
+    for _ in 0..2 {
+        let ran = site.checkout.engine(&["apply"]);
+        let wait = "render-secret/east/west  waits for the checkout whose engine has key `theirs`";
+        assert!(ran.code == 0 && ran.stdout.contains(wait), "{ran}");
+        assert_eq!(ran.stdout.matches("another checkout, whose engine has key `theirs`").count(), 1, "{ran}");
+        assert!(links().contains("stage: leaving\n"), "{}", links());
+    }
+    site.evidence("east", |evidence| evidence.writer = None);
+    site.checkout.engine(&["apply"]).done();
+    assert!(!links().contains("stage: leaving\n"), "{}", links());
+}
+
+/// A peer that is gone for good ends its links with a cluster that was left, too.
+#[test]
+fn what_was_left_forgets_a_peer_that_is_lost() {
+    let (mut handed, _replica) = joined();
+    handed.leave();
+    let (joined, lost) = ("metadata: {name: west}\nspec:\n", "metadata: {name: west}\nspec:\n  state: lost\n");
+    handed.checkout.edit("specs/mesh.yaml", joined, lost);
+    for _ in 0..4 {
+        handed.checkout.engine(&["apply", "--yes"]);
+    }
+    let links = std::fs::read_to_string(handed.checkout.path("lock/links/east.yaml")).unwrap_or_default();
+    assert!(!links.contains("west"), "{links}");
+}
+
+/// Of a cluster that comes from another checkout some links are not known here: those with clusters of further teams.
+#[test]
+fn links_with_further_teams_come_with_the_cluster_that_is_taken() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let site = LinksCheckout::of(runtime.handle(), &["east", "north", "west"]);
+    for other in ["east", "west"] {
+        site.is_external(other);
+        site.change(other, |shown| shown.admits = true);
+    }
+    site.checkout.engine(&["apply", "--create-keys"]).done();
+    site.checkout.engine(&["apply"]).done();
+    site.live();
+    for (own, others) in [("east", ["north", "west"]), ("north", ["east", "west"]), ("west", ["east", "north"])] {
+        site.checkout.engine(&["apply"]).done();
+        site.reads(own, &others, 9);
+    }
+    site.checkout.shows(&["apply"], 0, &["No changes."]);
+    let of_others = "name: east}\nspec:\n  reconciler: external";
+    let ours = "name: east}\nspec:\n  multicluster: {image: example.com/engine, apiHost: api.east.example.com}";
+    site.checkout.edit("specs/mesh.yaml", of_others, ours);
+    site.checkout.engine(&["apply"]).done();
+    site.checkout.shows(&["apply"], 0, &["whoever has the objects of `east` to leave them to this checkout"]);
+    let order = HandOverOrder::new(ObjectWriter::Tree, 9);
+    site.evidence("east", |evidence| {
+        evidence.credentials = Reported::Seen(Vec::new());
+        evidence.hand_over = Some(HandOverState::to(&order, HandOverStage::Offered));
+    });
+    site.checkout.shows(&["apply"], 0, &["a link here with west, with which `east` is joined"]);
+    let ran = site.checkout.engine(&["apply", "--restore-links"]);
+    assert!(ran.code == 0 && ran.stdout.contains("takes the places of what another checkout left there"), "{ran}");
+    for peer in ["north", "west"] {
+        assert!(site.checkout.path(&format!("rendered/east/secret-istio-remote-secret-{peer}.yaml")).exists(), "{ran}");
+    }
+}
+
+/// A copy of the checkout has the folder with which the cluster was offered, and its serial.
+#[test]
+fn what_is_restored_beside_an_offer_is_not_taken_for_it() {
+    let (mut handed, _replica) = joined_with(RENDERED_WEST);
+    handed.reconciler("rendered", "external");
+    handed.apply();
+    let copy = handed.commit();
+    let offered = handed.serial();
+    let given = handed.checkout.engine(&["apply", "--yes"]);
+    handed.sync();
+    handed.revert(&copy);
+    handed.reconciler("external", "rendered");
+    std::fs::remove_file(handed.checkout.path("lock/links/east.yaml")).unwrap();
+    let locked = handed.locked();
+    let (before, after) = locked.split_once("handOver:\n  from: rendered\n  to: external\n").unwrap();
+    handed.checkout.write("lock/clusters/east.yaml", [before, after].concat().as_bytes());
+    handed.apply_restored();
+    handed.sync();
+    assert!(handed.serial() > offered, "{given}");
+    handed.apply();
+    handed.is_at_rest();
 }
 
 /// A tool would leave a secret where it is that is marked: its link leaves once the marks are seen to be gone.

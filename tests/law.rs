@@ -172,13 +172,14 @@ fn the_plugin_answers_nothing_that_breaks_the_law() {
 mod step {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use isthmus::model::lock::{Lock, Stage};
+    use isthmus::model::lock::{HandOver, Lock, Stage};
     use isthmus::model::mesh::{EvidenceRule, Mesh, MeshConfigTarget, Reconciler};
     use isthmus::model::needs::{Condition, NeedRow};
     use isthmus::pipeline::law::{Breach, BreachKind, LockRecord, SeenInRun, ShownEvidence, Unseen, Used, step};
     use isthmus::pipeline::{Input, Program};
     use isthmus::spec::SourceFile;
     use isthmus::types::address::Endpoint;
+    use isthmus::types::key::PrivateKey;
     use isthmus::types::name::ClusterName;
     use isthmus::types::step::StepKind;
     use isthmus::types::time::Timestamp;
@@ -251,6 +252,7 @@ mod step {
             routes: Reported::Seen(joined.iter().map(route).collect()),
             prepared: Reported::Seen(true),
             relay_token: Reported::Seen(false),
+            writer: None,
             hand_over: None,
             credentials: Reported::Unknown("not looked at".to_owned()),
             mesh_config: Reported::Seen(StandardMeshConfig::default()),
@@ -289,6 +291,13 @@ mod step {
 
         fn of(&mut self, cluster: &str) -> &mut Evidence {
             self.shown.get_mut(&name(cluster)).unwrap().as_mut().unwrap()
+        }
+
+        /// The run that is live in `east` is that of an engine with this key, where `ours` is the own one.
+        fn is_written_by(&mut self, key: &str) {
+            let own = PrivateKey::generate(&[7; 32]).unwrap().public().clone();
+            self.before.engine_keys.insert("ours".parse().unwrap(), own);
+            self.of("east").writer = Some(key.parse().unwrap());
         }
 
         /// The relay of `east` asks for a token, which its istiod does not have.
@@ -584,6 +593,7 @@ mod step {
             |pair: &mut JoinedPair| pair.of("east").reads = evidence(&pair.before, &name("east")).reads,
             |pair: &mut JoinedPair| pair.of("east").serial = Reported::Seen(6),
             |pair: &mut JoinedPair| pair.of("east").serial = unknown(),
+            |pair: &mut JoinedPair| pair.is_written_by("theirs"),
             |pair: &mut JoinedPair| drop(pair.shown.remove(&name("east"))),
             |pair: &mut JoinedPair| drop(pair.shown.insert(name("east"), None)),
         ] {
@@ -591,6 +601,9 @@ mod step {
             mutation(&mut pair);
             assert_eq!(pair.breaches(), still(Used::Secret));
         }
+        let mut pair = leaving();
+        pair.is_written_by("ours");
+        assert_eq!(pair.breaches(), BTreeSet::new());
         let mut pair = JoinedPair::closes(Stage::LeavingTrust, None);
         pair.of("west").routes = unknown();
         assert_eq!(pair.breaches(), still(Used::Route));
@@ -710,6 +723,24 @@ mod step {
             mutation(&mut pair);
             assert_eq!(pair.breaches(), breach);
         }
+        // what was left is live as it was, whether its offer is or not
+        let mut lost = taken.clone();
+        lost.of("east").hand_over = None;
+        lost.before.clusters.get_mut(&name("east")).unwrap().hand_over =
+            Some(HandOver { from: rendered, to: external, offered: Some(7) });
+        assert_eq!(lost.breaches(), BTreeSet::new());
+        for mutation in [
+            |pair: &mut JoinedPair| pair.of("east").serial = Reported::Seen(8),
+            |pair: &mut JoinedPair| pair.of("east").reads = Reported::Seen(Vec::new()),
+            |pair: &mut JoinedPair| {
+                let east = pair.after.clusters.get_mut(&name("east")).unwrap();
+                east.joined_with.as_mut().unwrap().spec.reconciler = Reconciler::Agent;
+            },
+        ] {
+            let mut pair = lost.clone();
+            mutation(&mut pair);
+            assert_eq!(pair.breaches(), breach);
+        }
         // of a peer that it joined no one here would write a secret, and of one that it did not join one would appear
         for joined in
             [BTreeSet::new(), BTreeSet::from([uuid(&back()), "00000000-0000-4000-8000-0000000000aa".parse().unwrap()])]
@@ -718,6 +749,24 @@ mod step {
             pair.of("east").hand_over.as_mut().unwrap().joined = joined;
             assert_eq!(pair.breaches(), breach);
         }
+    }
+
+    /// A link is forgotten at any stage where others have both ends, and not in the run that leaves one of these to them.
+    #[test]
+    fn links_of_others_may_be_forgotten() {
+        let forgets = |before: [Reconciler; 2]| {
+            let mut pair = JoinedPair::closes(Stage::Joined, None);
+            for (lock, acts) in [(&mut pair.before, before), (&mut pair.after, [Reconciler::External; 2])] {
+                for (name, acts) in ["east", "west"].map(name).iter().zip(acts) {
+                    lock.clusters.get_mut(name).unwrap().joined_with.as_mut().unwrap().spec.reconciler = acts;
+                }
+            }
+            let order = HandOverOrder::new(ObjectWriter::Tree, 7);
+            pair.of("east").hand_over = Some(HandOverState::to(&order, HandOverStage::Offered));
+            pair.breaches().is_empty()
+        };
+        assert!(forgets([Reconciler::External; 2]));
+        assert!(!forgets([Reconciler::Rendered, Reconciler::External]));
     }
 
     fn west(lock: &mut Lock) -> &mut isthmus::model::lock::LockedCluster {

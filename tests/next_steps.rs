@@ -131,6 +131,7 @@ fn lacks() -> Vec<LinkWait> {
         HandOverLack::NotOffered,
         HandOverLack::NotRead { peer: west() },
         HandOverLack::NotTaken,
+        HandOverLack::OthersWrite { key: "3f61a5c0de".parse().unwrap() },
     ];
     let hand_over = hand_over.into_iter().flat_map(|lack| {
         [Reconciler::Agent, Reconciler::Rendered, Reconciler::External].map(|to| LinkWait::HandOver {

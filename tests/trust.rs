@@ -559,6 +559,7 @@ fn at_the_gate(world: &TrustWorld, mesh: &Mesh) -> Accepted {
             routes: Reported::Seen(vec![route]),
             prepared: Reported::Seen(true),
             relay_token: Reported::Seen(false),
+            writer: None,
             hand_over: None,
             credentials: Reported::Seen(Vec::new()),
             mesh_config: Reported::Seen(StandardMeshConfig::default()),

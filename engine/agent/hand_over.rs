@@ -77,7 +77,7 @@ pub(super) fn noted(
     // what cannot be read is found when the whole is loaded
     let Ok(mut lock) = Lock::parse([(path.as_str(), bytes.as_slice())]) else { return Ok(noted) };
     let Some(entry) = lock.clusters.get_mut(own) else { return Ok(noted) };
-    let wanted = is_taking.then_some(HandOver { from: Reconciler::Rendered, to: Reconciler::Agent });
+    let wanted = is_taking.then(|| HandOver::new(Reconciler::Rendered, Reconciler::Agent));
     if entry.hand_over != wanted {
         entry.hand_over = wanted;
         noted.extend(lock.to_files()?.into_iter().map(|(path, text)| (path, text.into_bytes())));

@@ -286,6 +286,11 @@ pub fn joined_spec(mesh: &Mesh, cluster: &Cluster, recorded: Option<&JoinedSpec>
     }
 }
 
+/// The key by which what a checkout writes is told from what another one does, whose engine's key the same clusters list.
+pub fn writer<'a>(mesh: &Mesh, lock: &'a Lock) -> Option<&'a KeyId> {
+    lock.engine_keys.keys().next().filter(|_| mesh.engine_keys.len() > 1 && !mesh.inside)
+}
+
 /// The engine's public keys: those of the spec, else those of the lock.
 pub fn engine_keys(mesh: &Mesh, lock: &Lock) -> BTreeMap<KeyId, PublicKey> {
     if mesh.engine_keys.is_empty() {

@@ -294,6 +294,11 @@ impl Cluster {
         Some(self.stated().reconciler).filter(|wanted| *wanted != self.reconciler)
     }
 
+    /// Whether another checkout has it, and its specs want it here.
+    pub fn comes_from_others(&self) -> bool {
+        self.reconciler == Reconciler::External && self.hands_over_to().is_some()
+    }
+
     /// Where its mesh configuration moves to, from our ConfigMap that its links rest on.
     pub fn moves_mesh_config_to(&self) -> Option<MeshConfigTarget> {
         let is_ours =

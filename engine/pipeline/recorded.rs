@@ -22,6 +22,8 @@ use crate::types::certificate::certificate_blocks;
 use crate::types::name::{ClusterId, ClusterName, ClusterUuid, Digest, Namespace, NetworkName, TrustDomain};
 use crate::types::object::{CLUSTER_ANNOTATION, Object, parse};
 use crate::types::yaml::{self, MAX_OBJECT};
+use crate::wire::hand_over::HandOverStage;
+use crate::wire::metadata::Evidence;
 use crate::wire::names::{EXPORTER, RELAY};
 use crate::wire::peers::{PEERS, PEERS_FILE, PeersFile};
 use crate::wire::routes::{ROUTES, ROUTES_FILE};
@@ -353,12 +355,16 @@ pub(super) fn restore_read(
     let recorded = RecordedByTrees::read(mesh, tree)?;
     let is_held_back =
         |name: &ClusterName| is_lost(name) || accepted.assessments.get(name).is_some_and(Assessment::is_held_back);
-    let readers = mesh.clusters.values().filter(|cluster| may_be_restored(cluster) && !is_held_back(&cluster.name));
+    let readers = mesh.clusters.values().filter(|cluster| !is_held_back(&cluster.name));
     let mut found = Vec::new();
-    for Cluster { name: reader, .. } in readers {
-        let evidence = accepted.assessments.get(reader).map(|assessment| &assessment.evidence);
+    for reader in readers {
+        let evidence = accepted.assessments.get(&reader.name).map(|assessment| &assessment.evidence);
         let Some(EvidenceState::Published(evidence)) = evidence else { continue };
+        if !may_be_restored(reader) && !is_to_be_taken(reader, evidence) {
+            continue;
+        }
         let Some(reads) = evidence.reads.seen() else { continue };
+        let reader = &reader.name;
         for read in reads {
             let Some(peer) = recorded.known_by(mesh, &accepted.lock, reader, &read.cluster_id) else { continue };
             let link = Link::new(reader, &peer);
@@ -392,6 +398,12 @@ pub(super) fn restore_read(
         restored.insert(link, RestoredFrom::Reads);
     }
     Ok(())
+}
+
+/// Whether a cluster that another checkout has is to come here, and shows that it is left: the links are those that it reads.
+fn is_to_be_taken(cluster: &Cluster, evidence: &Evidence) -> bool {
+    let is_offered = evidence.hand_over.as_ref().is_some_and(|state| state.stage == HandOverStage::Offered);
+    cluster.comes_from_others() && cluster.state != State::Paused && is_offered
 }
 
 /// Whether links of a reader are its tree's and its evidence's to tell.

@@ -47,6 +47,7 @@ fn together(one: Evidence, other: Evidence) -> Evidence {
             Reported::Unknown("relays read different things".to_owned())
         },
         serial: both(one.serial, other.serial, Ord::min),
+        writer: one.writer.filter(|writer| Some(writer) == other.writer.as_ref()),
         // of this there is one reader, and others are shown nothing of it
         hand_over: one.hand_over.filter(|state| Some(state) == other.hand_over.as_ref()),
     }

@@ -22,6 +22,7 @@ pub(super) fn most_of(change: &SecurityChange) -> Option<(&'static str, usize)> 
         | SecurityChange::Links(_)
         | SecurityChange::Share(_)
         | SecurityChange::HandOver { .. }
+        | SecurityChange::Contested { .. }
         | SecurityChange::Cut { .. }
         | SecurityChange::Spec { .. }
         | SecurityChange::Policy { .. }
@@ -77,6 +78,7 @@ fn is_ours(change: &SecurityChange) -> [bool; 2] {
         SecurityChange::Links(_)
         | SecurityChange::Share(_)
         | SecurityChange::HandOver { .. }
+        | SecurityChange::Contested { .. }
         | SecurityChange::NewCluster { .. }
         | SecurityChange::Spec { .. }
         | SecurityChange::Policy { .. } => [true, true],

@@ -280,6 +280,7 @@ impl SimulatedCluster {
             routes: Reported::Seen(self.routes().into_iter().map(route).collect()),
             prepared: Reported::Seen(true),
             relay_token: Reported::Seen(false),
+            writer: self.admitted().writer,
             hand_over: None,
             credentials: Reported::Seen(Vec::new()),
             mesh_config: Reported::Seen(StandardMeshConfig::default()),

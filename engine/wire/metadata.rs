@@ -254,6 +254,8 @@ pub struct Evidence {
     pub mesh_config: Reported<StandardMeshConfig>,
     /// The serial of `peers.json`, by which the engine knows which of its runs is synced; 0 where it has none.
     pub serial: Reported<u64>,
+    /// The key of the engine whose run that is, where the cluster lists those of several.
+    pub writer: Option<KeyId>,
     /// How far the agent of the cluster is with a hand-over; `None`: it says nothing, or the exporter is older.
     pub hand_over: Option<HandOverState>,
 }
@@ -774,6 +776,7 @@ impl Evidence {
             credentials: unknown(reason),
             mesh_config: unknown(reason),
             serial: unknown(reason),
+            writer: None,
             hand_over: None,
         }
     }
@@ -804,6 +807,7 @@ impl Evidence {
             credentials: fields.list("credentials"),
             mesh_config: within_budget(fields.shown("meshConfig")),
             serial: fields.shown("serial"),
+            writer: fields.map.remove("writer").and_then(|id| id.as_str()?.parse().ok()),
             hand_over: fields.map.remove("handOver").and_then(|state| HandOverState::parse(&state.to_string())),
         }
     }
@@ -829,6 +833,9 @@ impl Evidence {
         put("credentials", self.credentials.wire());
         put("meshConfig", self.mesh_config.wire());
         put("serial", self.serial.wire());
+        if let Some(writer) = &self.writer {
+            map.insert("writer".to_owned(), writer.as_str().into());
+        }
         if let Some(state) = &self.hand_over {
             map.insert("handOver".to_owned(), serde_json::to_value(state).unwrap_or_default());
         }

@@ -45,6 +45,9 @@ pub struct PeersFile {
     /// Rises with each run that changed what others use of the cluster itself; 0: none did since serials are written.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub entry: u64,
+    /// The key of the engine that wrote the file, where `self` lists those of several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writer: Option<KeyId>,
     /// The cluster's own network, by which its peers know it; absent while it is not known, or since no one wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkName>,
@@ -166,7 +169,8 @@ pub enum PeersError {
 impl PeersFile {
     /// A file that admits no one.
     pub fn empty() -> Self {
-        Self { version: PEERS_VERSION, serial: 0, entry: 0, network: None, own: OwnKeys::default(), peers: Vec::new() }
+        let (own, peers) = (OwnKeys::default(), Vec::new());
+        Self { version: PEERS_VERSION, serial: 0, entry: 0, writer: None, network: None, own, peers }
     }
 
     /// Reads `peers.json`. Fails on broken JSON, another version, and values that break their grammar or limit.

@@ -78,6 +78,7 @@ fn east_shows(deck: &Deckhouse, lock: &Lock) -> Evidence {
         routes: Reported::Seen(vec![route]),
         prepared: Reported::Seen(true),
         relay_token: Reported::Seen(false),
+        writer: None,
         hand_over: None,
         credentials: Reported::Seen(vec![]),
         mesh_config: Reported::Unknown("not looked at".to_owned()),

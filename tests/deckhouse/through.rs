@@ -145,6 +145,7 @@ impl ThroughWorld {
             routes: Reported::Seen(Vec::new()),
             prepared: Reported::Seen(true),
             relay_token: Reported::Seen(false),
+            writer: None,
             hand_over: None,
             credentials: Reported::Seen(self.asked().into_iter().collect()),
             mesh_config: Reported::Seen(StandardMeshConfig::default()),

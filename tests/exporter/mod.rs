@@ -90,6 +90,7 @@ fn evidence() -> Evidence {
         routes: Reported::Seen(names.map(route).to_vec()),
         prepared: Reported::Seen(true),
         relay_token: Reported::Seen(false),
+        writer: Some("ci".parse().unwrap()),
         hand_over: None,
         credentials: Reported::Seen([NORTH, SOUTH, WEST].map(used).to_vec()),
         mesh_config: Reported::Seen(StandardMeshConfig {
@@ -132,6 +133,7 @@ fn published() -> Published {
             serial: 0,
             entry: 0,
             version: PEERS_VERSION,
+            writer: None,
             network: None,
             own: OwnKeys { keys: vec![authn("ci", ENGINE, &[SCOPE])] },
             peers: vec![

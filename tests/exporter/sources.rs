@@ -546,6 +546,11 @@ async fn an_offer_ends_with_the_run_of_another_checkout() {
     world.until("the offer", |world| stage(world) == Some(HandOverStage::Offered)).await;
     world.kube.put("configmaps", peers_of(8));
     world.until("no offer", |world| seen(world).is_some() && stage(world).is_none()).await;
+    // whose that is, is shown as it is written
+    let file = json!({"version": 1, "serial": 9, "writer": "theirs", "peers": []}).to_string();
+    world.kube.put("configmaps", config_map("isthmus-peers", &json!({"peers.json": file})));
+    let writer = |world: &SourcesWorld| seen(world)?.writer.map(|writer| writer.to_string());
+    world.until("its writer", |world| writer(world).as_deref() == Some("theirs")).await;
 }
 
 #[tokio::test]

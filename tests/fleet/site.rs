@@ -512,6 +512,7 @@ impl FleetCluster {
             credentials: Reported::Seen(Vec::new()),
             mesh_config: shown(unknown, 5, self.standard(fleet)),
             serial: shown(unknown, 6, live.serial),
+            writer: None,
         }
     }
 }

@@ -90,6 +90,7 @@ pub(crate) fn own_answer(east: &Mutex<SimulatedCluster>, apiserver: &ObjectServe
         routes: Reported::Seen(east.routes().into_iter().map(route).collect()),
         prepared: Reported::Seen(true),
         relay_token: Reported::Seen(false),
+        writer: east.admitted().writer,
         hand_over: state.filter(|state| !is_offer(state) || state.serial == serial),
         credentials: Reported::Seen(Vec::new()),
         mesh_config: Reported::Seen(StandardMeshConfig::default()),

@@ -166,12 +166,20 @@ impl LockedCluster {
 pub struct HandOver {
     pub from: Reconciler,
     pub to: Reconciler,
+    /// The serial with which the cluster was left to another checkout, whose first run has a later one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offered: Option<u64>,
 }
 
 impl HandOver {
+    /// From one to another.
+    pub(crate) fn new(from: Reconciler, to: Reconciler) -> Self {
+        Self { from, to, offered: None }
+    }
+
     /// What was begun is taken back.
     pub(crate) fn taken_back(acts: Reconciler) -> Self {
-        Self { from: acts, to: acts }
+        Self::new(acts, acts)
     }
 
     pub(crate) fn is_taken_back(self) -> bool {

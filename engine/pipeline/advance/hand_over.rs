@@ -16,6 +16,7 @@ use crate::model::mesh::{Cluster, Reconciler};
 use crate::pipeline::advance::gate::seen;
 use crate::pipeline::advance::links::Links;
 use crate::pipeline::advance::reasons::{HandOverLack, LinkWait};
+use crate::types::key::KeyId;
 use crate::types::name::{ClusterId, ClusterName};
 use crate::types::step::{StepId, StepKind};
 use crate::wire::hand_over::{HandOverStage, HandOverState, ObjectWriter};
@@ -38,7 +39,7 @@ impl Links<'_> {
             let is_over = match (known.cluster.hands_over_to(), noted) {
                 // the edit was taken back before anything was given; or a link is to leave, whose secret no tool prunes that is marked
                 (wanted, Some(last)) if last.to != acts && (wanted.is_none() || self.marked.contains(name)) => {
-                    self.take_back(name, acts);
+                    self.take_back(name, acts, last);
                     continue;
                 }
                 (Some(_), Some(last)) if last.is_taken_back() => self.was_taken(name, last),
@@ -46,32 +47,86 @@ impl Links<'_> {
                 (Some(to), Some(last)) if last.to == acts && acts != Reconciler::External => {
                     match self.was_taken(name, last) {
                         Ok(()) => {
-                            self.give(name, HandOver { from: acts, to }, false);
+                            self.give(name, HandOver::new(acts, to), false);
                             continue;
                         }
                         Err(lack) => Err(lack),
                     }
                 }
                 (Some(to), _) => {
-                    let wanted = HandOver { from: acts, to };
+                    // a cluster that was left is taken back as it was left
+                    let offered = noted.filter(|_| acts == Reconciler::External).and_then(|last| last.offered);
+                    let wanted = HandOver { offered, ..HandOver::new(acts, to) };
                     self.give(name, wanted, noted == Some(wanted));
                     continue;
                 }
-                (None, None) => continue,
+                (None, None) => {
+                    self.notice_others(name, acts);
+                    continue;
+                }
                 (None, Some(last)) => self.was_taken(name, last),
             };
             match is_over {
-                Ok(()) => self.note_hand_over(name, None),
+                Ok(()) => {
+                    self.note_hand_over(name, None);
+                    self.forget_links_of_others(name, acts);
+                }
                 Err(lack) => self.wait_to_hand_over(name, acts, lack),
             }
         }
     }
 
+    /// Where no one hands over: what another checkout left is taken, with a run that is told from all that were there. So is a cluster
+    /// whose links were taken from what it shows.
+    fn notice_others(&mut self, name: &ClusterName, acts: Reconciler) {
+        if self.is_left_to(name, acts) {
+            self.note_hand_over(name, Some(HandOver::new(Reconciler::External, acts)));
+            self.pass_what_is_shown(name);
+        } else if let Some(key) = self.other_writer(name, acts) {
+            self.wait_to_hand_over(name, acts, HandOverLack::OthersWrite { key });
+        }
+        self.forget_links_of_others(name, acts);
+    }
+
+    /// Whether another checkout leaves a cluster to who acts there.
+    fn is_left_to(&self, name: &ClusterName, acts: Reconciler) -> bool {
+        let is_offered = |state: &HandOverState| state.to == writer(acts) && state.stage == HandOverStage::Offered;
+        matches!(acts, Reconciler::Rendered | Reconciler::Agent) && self.answer(name).is_ok_and(is_offered)
+    }
+
+    /// Whether the run that is live in a cluster is the one with which this checkout left it.
+    fn is_as_left(&self, name: &ClusterName) -> bool {
+        let offered = self.noted(name).and_then(|noted| noted.offered);
+        let live = self.showing(name).ok().flatten().and_then(|evidence| evidence.serial.seen().copied());
+        offered.is_some() && offered == live
+    }
+
+    /// The engine's key of another checkout whose run is live where this one writes, and which does not leave the cluster to it.
+    pub(super) fn other_writer(&self, name: &ClusterName, acts: Reconciler) -> Option<KeyId> {
+        let shown = self.showing(name).ok().flatten()?.writer.as_ref()?;
+        let is_other = self.is_of_another(shown)? && acts == Reconciler::Rendered && !self.is_left_to(name, acts);
+        is_other.then(|| shown.clone())
+    }
+
+    /// Whether a key is that of another checkout's engine; `None`: this one's is not known.
+    fn is_of_another(&self, writer: &KeyId) -> Option<bool> {
+        let own = &self.accepted.lock.engine_keys;
+        (!own.is_empty() && !self.mesh.inside).then(|| !own.contains_key(writer))
+    }
+
+    fn noted(&self, name: &ClusterName) -> Option<HandOver> {
+        self.accepted.lock.clusters.get(name)?.hand_over
+    }
+
     /// Whoever acts in a cluster is to stay, and takes the marks off, which has to be seen.
-    fn take_back(&mut self, name: &ClusterName, acts: Reconciler) {
-        // what another checkout has was not prepared here
-        let is_prepared = acts != Reconciler::External;
-        self.note_hand_over(name, is_prepared.then(|| HandOver::taken_back(acts)));
+    fn take_back(&mut self, name: &ClusterName, acts: Reconciler, last: HandOver) {
+        let after = match (acts, last.offered) {
+            // what another checkout has was not prepared here
+            (Reconciler::External, None) => None,
+            (Reconciler::External, offered) => Some(HandOver { offered, ..HandOver::new(last.to, acts) }),
+            _ => Some(HandOver::taken_back(acts)),
+        };
+        self.note_hand_over(name, after);
         self.raise_serial(name);
     }
 
@@ -93,23 +148,27 @@ impl Links<'_> {
             self.wait_to_hand_over(name, wanted.to, lack);
             return;
         }
-        // what someone else wrote is of serials of its own, which an absence is judged by
-        let written = self.answer(name).ok().and_then(|state| state.links.or(Some(state.serial)));
-        let serial = self.advanced.lock.serials.entry(name.clone()).or_default();
-        *serial = written.unwrap_or_default().max(*serial);
-        self.raise_serial(name);
+        let offered = self.answer(name).ok().map(|state| state.serial);
+        self.pass_what_is_shown(name);
         let locked = self.advanced.lock.clusters.get_mut(name);
         if let Some(joined) = locked.and_then(|locked| locked.joined_with.as_mut()) {
             joined.spec.reconciler = wanted.to;
         }
         if wanted.to == Reconciler::External {
-            self.forget_links_of_others(name);
+            self.note_hand_over(name, Some(HandOver { offered, ..wanted }));
         }
     }
 
-    /// Links between a cluster that is given to another checkout and those that others have are no longer this one's to keep.
-    fn forget_links_of_others(&mut self, name: &ClusterName) {
-        let is_of_others = |peer: &ClusterName| self.mesh.clusters.get(peer).is_some_and(|peer| !peer.is_ours());
+    /// Links between a cluster that another checkout has and those that others have are not this one's to keep, unless it may have one of
+    /// both again.
+    fn forget_links_of_others(&mut self, name: &ClusterName, acts: Reconciler) {
+        if acts != Reconciler::External {
+            return;
+        }
+        let stays = |peer: &Cluster| peer.is_ours() || peer.comes_from_others() || self.awaits_another(&peer.name);
+        let of_others = self.mesh.clusters.values().filter(|peer| !stays(peer));
+        let of_others: BTreeSet<&ClusterName> = of_others.map(|peer| &peer.name).collect();
+        let is_of_others = |peer: &ClusterName| of_others.contains(peer);
         let links = &mut self.advanced.lock.links;
         if let Some(own) = links.get_mut(name) {
             own.retain(|peer, _| !is_of_others(peer));
@@ -150,11 +209,12 @@ impl Links<'_> {
         }
     }
 
-    /// Whether a cluster that another checkout has may be taken over: it is offered, and what is live in it are the links of this one, with
-    /// the IDs that these have.
+    /// Whether a cluster that another checkout has may be taken over: it is offered, or still as this one left it, and what is live in it
+    /// are the links of this one, with the IDs that these have.
     fn is_free(&self, name: &ClusterName, to: Reconciler) -> Result<(), HandOverLack> {
-        let is_offered = |state: &&HandOverState| state.to == writer(to) && state.stage == HandOverStage::Offered;
-        self.answer(name).ok().filter(is_offered).ok_or(HandOverLack::NotOffered)?;
+        if !self.is_left_to(name, to) && !(to == Reconciler::Rendered && self.is_as_left(name)) {
+            return Err(HandOverLack::NotOffered);
+        }
         let evidence = self.showing(name).ok().flatten().ok_or(HandOverLack::NotOffered)?;
         let unknown = |reason: &str| HandOverLack::NotReady { reason: Some(reason.to_owned()) };
         let (reads, used) = (seen(&evidence.reads).map_err(unknown)?, seen(&evidence.credentials).map_err(unknown)?);
@@ -189,7 +249,7 @@ impl Links<'_> {
         joined.map(|(peer, _)| peer.clone()).collect()
     }
 
-    /// Whether whoever acts now is seen to act: another checkout is, when what was offered is so no more.
+    /// Whether whoever acts now is seen to act. Another checkout is by a run that is none of this one's: what was offered may be lost.
     fn was_taken(&self, name: &ClusterName, last: HandOver) -> Result<(), HandOverLack> {
         let serial = self.accepted.lock.serials.get(name).copied().unwrap_or_default();
         match last.to {
@@ -198,6 +258,9 @@ impl Links<'_> {
                 if is_taken { Ok(()) } else { Err(HandOverLack::NotTaken) }
             }
             Reconciler::Rendered => {
+                if let Some(key) = self.other_writer(name, last.to) {
+                    return Err(HandOverLack::OthersWrite { key });
+                }
                 let shown = self.showing(name).ok().flatten().map(|evidence| seen(&evidence.serial));
                 match shown {
                     Some(Ok(shown)) if *shown >= serial => Ok(()),
@@ -206,13 +269,16 @@ impl Links<'_> {
             }
             // it has what its agent is told, which continues
             Reconciler::Deckhouse | Reconciler::External if last.from == Reconciler::Agent => Ok(()),
-            // its engine's key opens nothing there any more, or it shows another run than the one that offered it
+            // its engine's key opens nothing there any more
             Reconciler::Deckhouse | Reconciler::External if self.is_refused_by(name) => Ok(()),
             Reconciler::Deckhouse | Reconciler::External => {
-                let evidence = self.showing(name).ok().flatten().filter(|evidence| seen(&evidence.serial).is_ok());
-                let offered = evidence.ok_or(HandOverLack::NotTaken)?.hand_over.as_ref();
-                let is_offered = offered.is_some_and(|state| state.stage == HandOverStage::Offered);
-                if is_offered { Err(HandOverLack::NotTaken) } else { Ok(()) }
+                let evidence = self.showing(name).ok().flatten().ok_or(HandOverLack::NotTaken)?;
+                // whoever left it numbered its own next run, which it did not write, at least one above
+                let offered = last.offered.or_else(|| serial.checked_sub(1));
+                let is_later = || offered.zip(evidence.serial.seen()).is_some_and(|(offered, shown)| offered < *shown);
+                let is_taken = evidence.writer.as_ref().and_then(|writer| self.is_of_another(writer));
+                let is_taken = is_taken.unwrap_or_else(is_later);
+                if is_taken { Ok(()) } else { Err(HandOverLack::NotTaken) }
             }
         }
     }
@@ -233,7 +299,17 @@ impl Links<'_> {
     }
 
     fn raise_serial(&mut self, name: &ClusterName) {
-        *self.advanced.lock.serials.entry(name.clone()).or_default() += 1;
+        let serial = self.advanced.lock.serials.entry(name.clone()).or_default();
+        *serial = serial.saturating_add(1);
+    }
+
+    /// Numbers the run above all that was shown: what someone else wrote is of serials of its own, which an absence is judged by.
+    fn pass_what_is_shown(&mut self, name: &ClusterName) {
+        let answered = self.answer(name).ok().map(|state| state.links.unwrap_or(state.serial));
+        let live = self.showing(name).ok().flatten().and_then(|evidence| evidence.serial.seen().copied());
+        let serial = self.advanced.lock.serials.entry(name.clone()).or_default();
+        *serial = [answered, live].into_iter().flatten().fold(*serial, u64::max);
+        self.raise_serial(name);
     }
 
     fn wait_to_hand_over(&mut self, name: &ClusterName, to: Reconciler, lack: HandOverLack) {

@@ -13,7 +13,7 @@ use crate::model::mesh::{EvidenceField, Reconciler, State};
 use crate::pipeline::accept::{Assessment, UnseenReason};
 use crate::pipeline::advance::gate::seen;
 use crate::pipeline::advance::links::{Links, Move};
-use crate::pipeline::advance::reasons::{LinkWait, Unproven, Withdrawn};
+use crate::pipeline::advance::reasons::{HandOverLack, LinkWait, Unproven, Withdrawn};
 use crate::pipeline::observe::Failure;
 use crate::types::name::ClusterName;
 use crate::types::time::Timestamp;
@@ -36,6 +36,19 @@ impl Links<'_> {
             if (begins_anew || !wanted) && self.is_marked(reader) {
                 self.marked.insert(reader);
                 self.wait(&link, vec![LinkWait::Marked { cluster: reader.clone() }]);
+                continue;
+            }
+            let is_of_others = |end: &ClusterName| self.mesh.clusters.get(end).is_some_and(|end| !end.is_ours());
+            if link.ends().into_iter().all(is_of_others) && !link.ends().into_iter().any(|end| self.is_gone(end)) {
+                // known while one of both may come here
+                continue;
+            }
+            if !wanted
+                && !link.ends().into_iter().any(|end| self.is_gone(end))
+                && let Some(left) = link.ends().into_iter().find(|end| self.awaits_another(end))
+            {
+                let (cluster, lack) = (left.clone(), HandOverLack::NotTaken);
+                self.wait(&link, vec![LinkWait::HandOver { cluster, to: Reconciler::External, lack }]);
                 continue;
             }
             let is_kept = link.ends().into_iter().any(|end| self.keeps_stages(end));
@@ -189,6 +202,11 @@ impl Links<'_> {
             Ok(true) => {}
         }
         let Some(closed) = locked.and_then(|link| link.closed) else { return Ok(Vec::new()) };
+        // the serial of another checkout's run says nothing of this one's
+        let acts = self.mesh.clusters.get(reader).map(|cluster| cluster.reconciler);
+        if let Some((to, key)) = acts.and_then(|acts| Some((acts, self.other_writer(reader, acts)?))) {
+            return Err(LinkWait::HandOver { cluster, to, lack: HandOverLack::OthersWrite { key } });
+        }
         match seen(&evidence.serial) {
             Ok(serial) if *serial >= closed => Ok(Vec::new()),
             Ok(serial) => Err(LinkWait::Sync { cluster, synced: *serial, wanted: closed }),

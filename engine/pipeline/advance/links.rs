@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::known::KnownCluster;
 use crate::model::link::Link;
-use crate::model::lock::{Edit, Lock, LockedLink, Stage};
+use crate::model::lock::{Edit, HandOver, Lock, LockedLink, Stage};
 use crate::model::mesh::{Cluster, Mesh, Reconciler};
 use crate::pipeline::accept::{Accepted, Assessment, DocumentState, EvidenceState, UnseenReason};
 use crate::pipeline::advance::reasons::{AdvanceRefusal, LinkWait, Unproven};
@@ -185,6 +185,15 @@ impl<'a> Links<'a> {
         let is_rendered =
             || self.mesh.clusters.get(name).is_some_and(|cluster| cluster.reconciler == Reconciler::Rendered);
         hand_over.is_some() && is_rendered() && !self.is_gone(name) && !self.mesh.inside
+    }
+
+    /// Whether a cluster is left to another checkout that has not taken it: what it reads stays until then.
+    pub(super) fn awaits_another(&self, name: &ClusterName) -> bool {
+        let Some(locked) = self.accepted.lock.clusters.get(name) else { return false };
+        let acts = locked.joined_with.as_ref().map(|joined| joined.spec.reconciler);
+        // an older lock does not have the serial with which it was left
+        let is_left = |noted: HandOver| noted.offered.is_some() || noted.to == Reconciler::External;
+        acts == Some(Reconciler::External) && locked.hand_over.is_some_and(is_left)
     }
 
     pub(super) fn wait(&mut self, link: &Link, reasons: Vec<LinkWait>) {

@@ -7,6 +7,7 @@ use std::fmt;
 use crate::model::mesh::{EvidenceField, MeshConfigTarget, Reconciler};
 use crate::pipeline::accept::UnseenReason;
 use crate::types::explanation::{Code, Explanation};
+use crate::types::key::KeyId;
 use crate::types::name::{ClusterName, TrustDomain};
 use crate::types::time::Timestamp;
 
@@ -435,6 +436,11 @@ pub enum HandOverLack {
     NotRead { peer: ClusterName },
     /// Whoever acts now is not seen to write yet.
     NotTaken,
+    /// A run of another checkout is live where this one writes.
+    OthersWrite {
+        /// The key of its engine.
+        key: KeyId,
+    },
 }
 
 impl HandOverLack {
@@ -458,6 +464,9 @@ impl HandOverLack {
             Self::Undeclared { peer } => format!("a link here with {peer}, with which `{cluster}` is joined"),
             Self::NotOffered => format!("whoever has the objects of `{cluster}` to leave them to this checkout"),
             Self::NotRead { peer } => format!("`{cluster}` to read `{peer}`, with which it is joined here"),
+            Self::OthersWrite { key } => format!(
+                "the checkout whose engine has key `{key}`, which wrote what is live in `{cluster}`, to leave that to this one"
+            ),
             Self::NotTaken => match to {
                 Reconciler::Agent => format!("the agent of `{cluster}` to write its objects"),
                 Reconciler::Rendered => format!("what was written for `{cluster}` to be synced into it"),
@@ -473,6 +482,9 @@ impl HandOverLack {
             Self::Undeclared { .. } => {
                 format!("declare that cluster here, or let it leave `{cluster}` before the hand-over")
             }
+            Self::OthersWrite { .. } => format!(
+                "one of both sets `reconciler: external` for `{cluster}`; if the engine's key was replaced, sync what this run writes"
+            ),
             Self::NotOffered => format!(
                 "the other checkout lists this engine's key in its `engineKeys` and sets `reconciler: external` for `{cluster}`; where none has \
                  it, leave, edit `reconciler`, and join again"

@@ -336,11 +336,20 @@ impl<'a> JudgedStep<'a> {
         match (is_unused, &evidence.serial, before.closed) {
             (Some(false), _, _) => false,
             (Some(true), _, None) => true,
-            (Some(true), Reported::Seen(serial), Some(closed)) => *serial >= closed,
+            (Some(true), Reported::Seen(serial), Some(closed)) => {
+                *serial >= closed && self.is_own_run(reader, evidence)
+            }
             (Some(true), Reported::Unknown(_), Some(_)) | (None, _, _) => {
                 !is_required && self.is_settled(reader, before)
             }
         }
+    }
+
+    /// Whether the run that is live where this checkout writes is not known to be another one's, whose serials are others.
+    fn is_own_run(&self, reader: &Cluster, evidence: &Evidence) -> bool {
+        let own = &self.before.engine_keys;
+        let is_own = |writer| own.is_empty() || own.contains_key(writer);
+        reader.reconciler != Reconciler::Rendered || evidence.writer.as_ref().is_none_or(is_own)
     }
 
     /// Another team's reader, which was seen to read the peer no more, does not admit the peer: so it has no link with it. And the
@@ -416,12 +425,12 @@ impl<'a> JudgedStep<'a> {
         changed.into_iter().map(breach).collect()
     }
 
-    /// Whether other checkouts have both ends of a link, one of which is given to them in this run: this one writes nothing of it.
+    /// Whether other checkouts have both ends of a link: this one writes nothing of it.
     fn is_left_to_others(&self, link: &Link) -> bool {
         let record = |lock: &'a Lock, name| lock.clusters.get(name).and_then(|entry| entry.joined_with.as_ref());
         link.ends().into_iter().all(|name| match (record(self.before, name), record(self.after, name)) {
-            (Some(before), Some(after)) if after.spec.reconciler == Reconciler::External => {
-                before.spec.reconciler == Reconciler::External || self.is_handed_over(name, before, after)
+            (Some(before), Some(after)) => {
+                [before, after].into_iter().all(|record| record.spec.reconciler == Reconciler::External)
             }
             _ => false,
         })
@@ -431,17 +440,21 @@ impl<'a> JudgedStep<'a> {
     /// they are marked to stay for another checkout: of the links that were live when it was asked, and of no others.
     fn is_handed_over(&self, name: &ClusterName, before: &JoinedWith, after: &JoinedWith) -> bool {
         let evidence = self.mesh.clusters.get(name).and_then(|cluster| self.published(cluster)?.evidence);
-        let Some(state) = evidence.and_then(|evidence| evidence.hand_over.as_ref()) else { return false };
-        // links with clusters that others have, too, are no longer this checkout's
-        let is_kept = |peer: &ClusterName| {
-            let ours = |peer: &ClusterName| self.mesh.clusters.get(peer).is_some_and(Cluster::is_ours);
-            after.spec.reconciler != Reconciler::External || ours(peer)
-        };
-        let links = |lock: &Lock| {
-            let kept = lock.links_of(name).filter(|(peer, _)| is_kept(peer));
-            kept.map(|(peer, link)| (peer.clone(), link.stage)).collect::<Vec<_>>()
-        };
+        let links =
+            |lock: &Lock| lock.links_of(name).map(|(peer, link)| (peer.clone(), link.stage)).collect::<Vec<_>>();
         let stays = links(self.before) == links(self.after);
+        let noted = self.before.clusters.get(name).and_then(|entry| entry.hand_over);
+        // what shows that it was left may be lost, and what was left is live as it was
+        let is_as_left = || {
+            let shown = evidence.and_then(|evidence| evidence.serial.seen().copied());
+            after.spec.reconciler == Reconciler::Rendered
+                && shown.is_some()
+                && noted.and_then(|noted| noted.offered) == shown
+        };
+        if before.spec.reconciler == Reconciler::External && is_as_left() {
+            return stays && evidence.is_some_and(|evidence| self.has_no_other_links(name, evidence));
+        }
+        let Some(state) = evidence.and_then(|evidence| evidence.hand_over.as_ref()) else { return false };
         let is_of_now = Some(state.serial) == self.before.serials.get(name).copied() && stays;
         let uuid = |peer: &ClusterName| self.before.clusters.get(peer).map(|entry| entry.public.cluster_uuid.clone());
         let joined = self.before.links_of(name).filter(|(_, link)| link.stage == Stage::Joined);

@@ -83,7 +83,7 @@ fn lock_of(lock: &Lock, own: &ClusterName) -> Lock {
         entry.hand_over = None;
     }
     if let Some(entry) = clusters.get_mut(own) {
-        entry.hand_over = Some(HandOver { from: Reconciler::Rendered, to: Reconciler::Agent });
+        entry.hand_over = Some(HandOver::new(Reconciler::Rendered, Reconciler::Agent));
         // to itself an agent is what renders
         if let Some(joined) = &mut entry.joined_with {
             joined.spec.reconciler = Reconciler::Rendered;

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use crate::model::known::{KnownCluster, PeerEndpoint};
+use crate::model::known::{KnownCluster, PeerEndpoint, writer};
 use crate::model::mesh::{Cluster, Reconciler};
 use crate::pipeline::render::check::internal;
 use crate::pipeline::render::fragments::Fragment;
@@ -107,7 +107,9 @@ pub(super) fn render(reader: &ReaderView<'_>, out: &mut RenderedCluster) -> Resu
     let links = links.map(|(serial, joined)| format!("\"serial\":{serial},\n\"{JOINED_LINKS}\":\"{joined}\",\n"));
     let own_entry = reader.known.map(|known| known.locked.serial).filter(|serial| *serial > 0);
     let own_entry = own_entry.map(|serial| format!("\"entry\":{serial},\n"));
-    let serials: String = [links, own_entry].into_iter().flatten().collect();
+    let writer = writer(reader.mesh, reader.lock).map(serde_json::to_string).transpose().map_err(internal)?;
+    let writer = writer.map(|writer| format!("\"writer\":{writer},\n"));
+    let serials: String = [links, own_entry, writer].into_iter().flatten().collect();
     let joined = reader.known.filter(|_| !reader.is_former).and_then(|known| known.joined_with());
     let joined = joined.map(|joined| serde_json::to_string(&joined.kept()));
     let joined = joined.transpose().map_err(internal)?.map(|joined| format!("\"{JOINED_WITH}\":{joined},\n"));

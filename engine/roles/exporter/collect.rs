@@ -155,6 +155,7 @@ pub(super) async fn collect_evidence(
     let relay_token = evidence::relay_token(deployments.clone(), pods.clone());
     let prepared = evidence::prepared(deployments, pods, shared(facts), begun.lacking.clone());
     let (mesh_config, serial) = (shown(mesh_config), shown(serial));
+    let writer = peers(facts).ok().and_then(|peers| peers.writer);
     let hand_over = facts.hand_over.present().and_then(|map| HandOverState::parse(map.data.get(STATE_FILE)?));
     let hand_over = hand_over.filter(|state| !is_taken(state, &serial));
     let hand_over = hand_over.map(|state| where_it_runs(state, &begun.relays));
@@ -168,6 +169,7 @@ pub(super) async fn collect_evidence(
         credentials,
         mesh_config,
         serial,
+        writer,
         hand_over,
     };
     let confirmed = begun.field_times(at);

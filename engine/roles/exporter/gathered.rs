@@ -127,6 +127,7 @@ impl CollectedEvidence {
             credentials: aged(&seen.credentials, self.judge(times.credentials, now)),
             mesh_config: aged(&seen.mesh_config, self.judge(times.mesh_config, now)),
             serial: aged(&seen.serial, self.judge(times.serial, now)),
+            writer: seen.writer.clone().filter(|_| self.judge(times.serial, now).is_ok()),
             hand_over: seen.hand_over.clone().filter(|_| self.judge(times.hand_over, now).is_ok()),
         }
     }

@@ -360,6 +360,7 @@ fn visible(collected: &CollectedEvidence, reader: &EvidenceReader<'_>, now: Inst
         credentials: about(evidence.credentials, Ok(&uuids), |used| &used.cluster_uuid),
         mesh_config: Reported::Unknown(EvidenceError::OwnEngineAlone.to_string()),
         serial: Reported::Unknown(EvidenceError::OwnEngineAlone.to_string()),
+        writer: None,
         hand_over: None,
         trusts: evidence.trusts,
         prepared: evidence.prepared,

@@ -15,6 +15,7 @@ use crate::pipeline::plan::security::share_change::{ShareChange, text};
 use crate::pipeline::plan::security::spec_field::SpecField;
 use crate::pipeline::template::Overridden;
 use crate::types::explanation::{Code, Explain, Explanation};
+use crate::types::key::KeyId;
 use crate::types::name::{ClusterName, Digest};
 use crate::types::text::quoted;
 
@@ -122,6 +123,12 @@ pub enum SecurityChange {
         /// This run leaves them to it; else it begins to.
         is_given: bool,
     },
+    /// A run of another checkout is live in a cluster that is joined from here.
+    Contested {
+        cluster: ClusterName,
+        /// The key of the engine that made that run.
+        key: KeyId,
+    },
     /// Clusters share other namespaces with peers.
     Share(ShareChange),
     /// A stated address that its cluster does not publish.
@@ -184,7 +191,7 @@ impl SecurityChange {
             Self::BaseNotCompared { .. } => 3,
             Self::NewCluster { .. } => 4,
             Self::SecretByHand { .. } => 5,
-            Self::Links(_) | Self::HandOver { .. } => 6,
+            Self::Links(_) | Self::HandOver { .. } | Self::Contested { .. } => 6,
             Self::Cut { .. } | Self::Share(_) => 7,
             Self::Policy { .. } => 8,
             Self::Spec { clusters, field, .. } => {
@@ -208,6 +215,7 @@ impl SecurityChange {
             Self::Links(change) => change.subject(),
             Self::Share(change) => change.subject(),
             Self::HandOver { cluster, .. } => format!("hand-over of cluster `{cluster}`"),
+            Self::Contested { cluster, .. } => format!("writer of cluster `{cluster}`"),
             Self::Cut { cluster, .. } => format!("addresses of cluster `{cluster}`"),
             Self::Spec { clusters, field, .. } => match clusters.as_slice() {
                 [] => format!("{} of the Mesh", field.as_str()),
@@ -227,6 +235,7 @@ impl SecurityChange {
         match self {
             Self::NewCluster { cluster, .. }
             | Self::HandOver { cluster, .. }
+            | Self::Contested { cluster, .. }
             | Self::Cut { cluster, .. }
             | Self::Document { cluster, .. } => std::slice::from_ref(cluster),
             Self::SecretByHand { reader, .. } => std::slice::from_ref(reader),
@@ -253,6 +262,7 @@ impl SecurityChange {
             Self::Policy { .. } => Some(POLICY.to_owned()),
             Self::NewCluster { .. }
             | Self::HandOver { .. }
+            | Self::Contested { .. }
             | Self::Links(_)
             | Self::Share(_)
             | Self::Cut { .. }
@@ -272,6 +282,7 @@ impl SecurityChange {
             | Self::NewCluster { .. }
             | Self::SecretByHand { .. }
             | Self::HandOver { .. }
+            | Self::Contested { .. }
             | Self::Cut { .. }
             | Self::Spec { .. }
             | Self::Override { .. }
@@ -296,7 +307,9 @@ impl SecurityChange {
             Self::Spec { before, after, .. }
             | Self::Override { before, after, .. }
             | Self::Policy { before, after, .. } => by_values(before, after),
-            Self::HandOver { .. } | Self::Cut { .. } | Self::BaseNotCompared { .. } => Action::Update,
+            Self::HandOver { .. } | Self::Contested { .. } | Self::Cut { .. } | Self::BaseNotCompared { .. } => {
+                Action::Update
+            }
         }
     }
 
@@ -324,6 +337,7 @@ impl SecurityChange {
             | Self::SecretByHand { .. }
             | Self::Links(_)
             | Self::HandOver { .. }
+            | Self::Contested { .. }
             | Self::Cut { .. }
             | Self::BaseNotCompared { .. } => Vec::new(),
         }
@@ -339,7 +353,7 @@ impl SecurityChange {
             Self::SecretByHand { .. } => Code::SecretByHand,
             Self::Links(change) => change.effect.code(),
             Self::Share(change) => change.code(),
-            Self::HandOver { .. } => Code::HandOver,
+            Self::HandOver { .. } | Self::Contested { .. } => Code::HandOver,
             Self::Cut { .. } => Code::LinksCut,
             Self::Spec { .. } => Code::SpecEdited,
             Self::Override { .. } => Code::OverrideEdited,
@@ -405,6 +419,11 @@ impl SecurityChange {
             Self::Links(change) => new(change.message()),
             Self::Share(change) => change.explanation(),
             Self::HandOver { cluster, from, to, is_given } => new(handed_over(cluster, *from, *to, *is_given)),
+            Self::Contested { cluster, key } => new(format!(
+                "another checkout, whose engine has key `{key}`, wrote what is live in `{cluster}` and does not leave it: each of both takes \
+                 the place of what the other writes"
+            ))
+            .hint(format!("have one of both set `reconciler: external` for `{cluster}`, and sync it no more")),
             Self::Cut { cluster, stated, readers } => new(format!(
                 "`{cluster}` does not publish the {} that its spec states: where nothing answers there, its links from {} are cut",
                 stated.join(" and the "),
@@ -438,8 +457,8 @@ fn handed_over(cluster: &ClusterName, from: Reconciler, to: Reconciler, is_given
             let who = if from == Reconciler::Agent { "its agent continues" } else { "no one follows up what changes" };
             format!(
                 "from now on nothing in `{cluster}` is managed from here: all objects of `rendered/{cluster}/` stay in the cluster, since they are \
-                 marked not to be pruned; until another checkout takes them, {who}; links between `{cluster}` and clusters of other teams \
-                 are known here no more"
+                 marked not to be pruned; until another checkout takes them, {who}; from then on links between `{cluster}` and clusters of other \
+                 teams are known here no more"
             )
         }
         (_, Reconciler::External, false) => format!(

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::known::KnownCluster;
 use crate::model::link::Link;
 use crate::model::lock::{Edit, HandOver, Lock, LockedCluster, LockedLink, Stage};
-use crate::model::mesh::{Mesh, State};
-use crate::pipeline::advance::{Closing, Move};
+use crate::model::mesh::{Mesh, Reconciler, State};
+use crate::pipeline::advance::{Advanced, Closing, HandOverLack, LinkWait, Move};
 use crate::pipeline::plan::action::Action;
 use crate::pipeline::plan::security::item::{SecurityChange, SecurityItem};
 use crate::pipeline::plan::security::link_change::{LinkCause, LinkChange, LinkEffect};
@@ -222,11 +222,26 @@ pub(super) fn cuts(mesh: &Mesh, before: &Lock, after: &Lock) -> Vec<SecurityItem
 pub(super) fn handed_over(before: &Lock, after: &Lock) -> Vec<SecurityItem> {
     let acts = |entry: &LockedCluster| entry.joined_with.as_ref().map(|joined| joined.spec.reconciler);
     let item = |(name, entry): (&ClusterName, &LockedCluster)| {
-        let (HandOver { from, to }, old) = (entry.hand_over?, before.clusters.get(name)?);
-        let is_given = acts(old) != acts(entry);
+        let HandOver { from, to, .. } = entry.hand_over?;
+        let old = before.clusters.get(name);
+        let is_new = from != to && old.and_then(|old| old.hand_over) != entry.hand_over;
+        let is_left = from == Reconciler::External && acts(entry) == Some(to);
+        let is_given = old.is_some_and(|old| acts(old) != acts(entry)) || (is_new && is_left);
         let cluster = name.clone();
-        (is_given || (old.hand_over != entry.hand_over && from != to))
-            .then(|| SecurityItem::listed(SecurityChange::HandOver { cluster, from, to, is_given }))
+        (is_given || is_new).then(|| SecurityItem::listed(SecurityChange::HandOver { cluster, from, to, is_given }))
     };
     after.clusters.iter().filter_map(item).collect()
+}
+
+/// Clusters in which a run of another checkout is live.
+pub(super) fn contested(advanced: &Advanced) -> impl Iterator<Item = SecurityItem> + use<> {
+    let contested = advanced.waits.values().flatten().filter_map(|wait| match wait {
+        LinkWait::HandOver { cluster, lack: HandOverLack::OthersWrite { key }, .. } => {
+            Some((cluster.clone(), key.clone()))
+        }
+        _ => None,
+    });
+    // links of it wait, too
+    let contested: BTreeMap<_, _> = contested.collect();
+    contested.into_iter().map(|(cluster, key)| SecurityItem::listed(SecurityChange::Contested { cluster, key }))
 }

@@ -32,6 +32,7 @@ pub(crate) fn of_run(
     found.extend(links::reopening(mesh, &program.lock, &decided.advanced.renamed));
     found.extend(links::cuts(mesh, &program.lock, lock));
     found.extend(links::handed_over(&program.lock, lock));
+    found.extend(links::contested(&decided.advanced));
     let Some(base) = base else {
         let is_asked = |name: &ClusterName| only.is_none_or(|only| only == name);
         let is_new = |name: &ClusterName| {
