@@ -626,6 +626,42 @@ fn an_agent_answers_the_checkout_that_took_its_cluster() {
     handed.is_at_rest();
 }
 
+/// With the CRD go all objects: one that someone made by hand is waited for, as joined ones are.
+#[test]
+fn an_object_that_no_spec_declares_keeps_the_crd_where_it_is() {
+    let (mut handed, replica) = joined();
+    handed.reconciler("rendered", "agent");
+    handed.apply();
+    handed.answers("ready");
+    handed.apply();
+    handed.answers("taken");
+    handed.apply();
+    let spec =
+        json!({ "metadataEndpoint": "https://127.0.0.1:1/metadata", "metadata": { "ca": handed.acting.ca.pem } });
+    handed.acting.apiserver.put(OBJECTS, json!({ "metadata": { "name": "north", "generation": 1 }, "spec": spec }));
+    handed.reconciler("agent", "rendered");
+    handed.apply();
+    handed.answers("released");
+    let wait = "IstioMulticluster `north` to be gone from `east`";
+    handed.checkout.shows(&["apply"], 0, &[wait]);
+    // an older agent does not say
+    drop(replica);
+    let answer = handed.answer();
+    handed.acting.apiserver.edit(MAPS, "isthmus-hand-over", |map| {
+        let mut older = answer.clone();
+        older.as_object_mut().unwrap().remove("others");
+        map["data"]["state.json"] = older.to_string().into();
+    });
+    handed.checkout.shows(&["apply"], 0, &["to leave its objects: it is older than this engine"]);
+    let _replica = handed.acting.start("two");
+    handed.acting.apiserver.delete(OBJECTS, "north");
+    handed.acting.until("the agent to see that", || handed.answer()["others"] == json!([]));
+    let ran = handed.apply();
+    assert!(ran.stdout.contains("goes with its CRD and every IstioMulticluster object"), "{ran}");
+    handed.apply();
+    handed.is_at_rest();
+}
+
 /// A link between two clusters that other checkouts have is known here until another one has taken what was left.
 #[test]
 fn links_between_clusters_of_others_are_known_while_one_may_come_back() {

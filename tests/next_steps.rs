@@ -132,6 +132,7 @@ fn lacks() -> Vec<LinkWait> {
         HandOverLack::NotRead { peer: west() },
         HandOverLack::NotTaken,
         HandOverLack::OthersWrite { key: "3f61a5c0de".parse().unwrap() },
+        HandOverLack::LeftOver { object: west() },
     ];
     let hand_over = hand_over.into_iter().flat_map(|lack| {
         [Reconciler::Agent, Reconciler::Rendered, Reconciler::External].map(|to| LinkWait::HandOver {

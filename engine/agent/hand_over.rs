@@ -1,7 +1,7 @@
 //! What the agent makes of a hand-over: whether it can take the objects of a checkout, what its lock is then, and whether it can leave
 //! its own. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::agent::status::held_back_of_own;
 use crate::model::lock::{HandOver, Lock, LockedLink, Stage};
@@ -85,10 +85,11 @@ pub(super) fn noted(
     Ok(noted)
 }
 
-/// What is left behind where no link moves; else which one does.
+/// What is left behind where no link moves, of the peers that objects declare; else which link does.
 pub(super) fn left_behind(
     lock: &Lock,
     own: &ClusterName,
+    declared: BTreeSet<ClusterName>,
     order: &HandOverOrder,
 ) -> Result<HandOverState, NotHandedOver> {
     let moves = |(peer, link): (&ClusterName, &LockedLink)| {
@@ -97,7 +98,8 @@ pub(super) fn left_behind(
     if let Some(moves) = lock.links_of(own).find_map(moves) {
         return Err(moves);
     }
-    Ok(written(lock, own, order, HandOverStage::Released))
+    let others = declared.into_iter().filter(|peer| lock.link(own, peer).is_none()).collect();
+    Ok(HandOverState { others: Some(others), ..written(lock, own, order, HandOverStage::Released) })
 }
 
 /// What the agent wrote.

@@ -432,7 +432,8 @@ impl Agent {
     ) -> Result<Reconciled, AgentError> {
         let files = self.store.lock().await?.files;
         let lock = Lock::parse(files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())));
-        let left = left_behind(&lock.map_err(Stop::Findings)?, &own_name(&own)?, order);
+        let declared = objects.iter().filter(|object| !object.is_deleted()).filter_map(WireMulticluster::name);
+        let left = left_behind(&lock.map_err(Stop::Findings)?, &own_name(&own)?, declared.collect(), order);
         match left {
             Ok(state) => {
                 if !self.leadership.is_held() {

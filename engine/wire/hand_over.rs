@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::name::ClusterUuid;
+use crate::types::name::{ClusterName, ClusterUuid};
 use crate::types::object::OF_TREE;
 use crate::types::text::sentence_of_peer;
 
@@ -84,6 +84,9 @@ pub struct HandOverState {
     /// Peers whose remote secrets it leaves behind.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub joined: BTreeSet<ClusterUuid>,
+    /// IstioMulticluster objects of peers that it has not joined, which go with its CRD; `None`: it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub others: Option<BTreeSet<ClusterName>>,
     /// What it waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -105,7 +108,7 @@ impl HandOverState {
     /// The answer to an order.
     pub fn to(order: &HandOverOrder, stage: HandOverStage) -> Self {
         let HandOverOrder { to, serial, .. } = *order;
-        Self { version: VERSION, to, serial, stage, links: None, joined: BTreeSet::new(), reason: None }
+        Self { version: VERSION, to, serial, stage, links: None, joined: BTreeSet::new(), others: None, reason: None }
     }
 
     /// Reads an answer; `None`: it is of a newer agent, or none.

@@ -200,6 +200,13 @@ impl Links<'_> {
         if shown != HandOverStage::Released {
             return Ok(());
         }
+        let Some(others) = &state.others else {
+            let reason = Some("it is older than this engine".to_owned());
+            return Err(HandOverLack::NotReady { reason });
+        };
+        if let Some(object) = others.iter().find(|peer| !self.mesh.links(name, peer)) {
+            return Err(HandOverLack::LeftOver { object: object.clone() });
+        }
         let joined = self.joined_of(name);
         let ours: BTreeSet<_> = joined.iter().filter_map(|peer| self.known(peer)).map(|peer| peer.uuid()).collect();
         match state.joined.iter().find(|uuid| !ours.contains(uuid)) {

@@ -441,6 +441,8 @@ pub enum HandOverLack {
         /// The key of its engine.
         key: KeyId,
     },
+    /// An IstioMulticluster object of a peer that is not joined, and that specs do not link with the cluster: it would go with the agent.
+    LeftOver { object: ClusterName },
 }
 
 impl HandOverLack {
@@ -467,6 +469,9 @@ impl HandOverLack {
             Self::OthersWrite { key } => format!(
                 "the checkout whose engine has key `{key}`, which wrote what is live in `{cluster}`, to leave that to this one"
             ),
+            Self::LeftOver { object } => format!(
+                "object IstioMulticluster `{object}` to be gone from `{cluster}`: no spec links the two, and it would be deleted with the agent's CRD"
+            ),
             Self::NotTaken => match to {
                 Reconciler::Agent => format!("the agent of `{cluster}` to write its objects"),
                 Reconciler::Rendered => format!("what was written for `{cluster}` to be synced into it"),
@@ -485,6 +490,9 @@ impl HandOverLack {
             Self::OthersWrite { .. } => format!(
                 "one of both sets `reconciler: external` for `{cluster}`; if the engine's key was replaced, sync what this run writes"
             ),
+            Self::LeftOver { object } => {
+                format!("declare `{object}` here as a peer of `{cluster}`, or delete that object before the hand-over")
+            }
             Self::NotOffered => format!(
                 "the other checkout lists this engine's key in its `engineKeys` and sets `reconciler: external` for `{cluster}`; where none has \
                  it, leave, edit `reconciler`, and join again"

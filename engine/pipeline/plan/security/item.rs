@@ -476,7 +476,8 @@ fn handed_over(cluster: &ClusterName, from: Reconciler, to: Reconciler, is_given
              cluster, since they are marked not to be pruned, and the agent takes them as they are"
         ),
         (_, _, true) => format!(
-            "from now on `rendered/{cluster}/` has what the links of `{cluster}` use: its agent left these objects as they are, and goes"
+            "from now on `rendered/{cluster}/` has what the links of `{cluster}` use: its agent left these objects as they are, and goes \
+             with its CRD and every IstioMulticluster object"
         ),
         (_, _, false) => format!(
             "the links of `{cluster}` stay joined while what they use is handed over to who acts as `{}`; it is given once its agent \
