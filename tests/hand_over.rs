@@ -626,6 +626,33 @@ fn an_agent_answers_the_checkout_that_took_its_cluster() {
     handed.is_at_rest();
 }
 
+/// The chart gives no order, and what was offered is taken all the same.
+#[test]
+fn an_agent_ends_an_offer_when_someone_else_writes_its_specs() {
+    let (mut handed, _replica) = joined_with(RENDERED_WEST);
+    handed.reconciler("rendered", "agent");
+    handed.apply();
+    handed.answers("ready");
+    handed.apply();
+    handed.answers("taken");
+    handed.apply();
+    handed.reconciler("agent", "external");
+    handed.apply();
+    handed.apply();
+    handed.answers("offered");
+    handed.acting.runs();
+    handed.answers("offered");
+    // Helm leaves the annotations of others where they are
+    let labels = json!({ "app.kubernetes.io/managed-by": "Helm", "isthmus.dev/mesh": "shop" });
+    handed.acting.apiserver.edit(MAPS, "isthmus-agent", |map| map["metadata"]["labels"] = labels);
+    handed.answers("taken");
+    handed.acting.runs();
+    handed.answers("taken");
+    handed.reconciler("external", "agent");
+    let ran = handed.apply();
+    assert!(ran.stdout.contains("whoever has the objects of `east` to leave them to this checkout"), "{ran}");
+}
+
 /// With the CRD go all objects: one that someone made by hand is waited for, as joined ones are.
 #[test]
 fn an_object_that_no_spec_declares_keeps_the_crd_where_it_is() {

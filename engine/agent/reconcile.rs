@@ -311,8 +311,20 @@ impl Agent {
     }
 
     async fn once(&mut self, objects: &[WireMulticluster]) -> Result<Reconciled, AgentError> {
+        // an offer is written after the marks of what it leaves, and so it is read before them
+        let offered = self.store.offered().await?;
         let own = self.store.specs().await?.ok_or(AgentError::NoSpecs)?;
-        let Some(order) = own.order.clone() else { return self.act(own, objects).await };
+        let Some(order) = own.order.clone() else {
+            let taken = offered.filter(|_| !own.is_left);
+            let done = self.act(own, objects).await?;
+            if let Some(HandOverState { serial, .. }) = taken {
+                // also whoever gives no order took it, as the chart
+                let order = HandOverOrder::new(ObjectWriter::Agent, serial);
+                let lock = &done.run.decided.advanced.lock;
+                self.answer(written(lock, &done.own, &order, HandOverStage::Taken)).await?;
+            }
+            return Ok(done);
+        };
         match (order.to, order.given) {
             (ObjectWriter::Agent, false) => Err(self.try_out(own, objects, &order).await?.into()),
             (ObjectWriter::Agent, true) => {

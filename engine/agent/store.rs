@@ -28,7 +28,8 @@ use crate::types::name::{ClusterName, Namespace};
 use crate::types::object::{MANAGED_BY, MANAGER, OF_AGENT, OF_TREE, OWNER_LABEL, Object, SYNC_WAVE, parse};
 use crate::wire::agent::{ACCEPT_TRUST, AGENT_MAP, LOCK_MAP, SPECS_FILE};
 use crate::wire::hand_over::{
-    HandOverOrder, HandOverState, ORDER_FILE, STATE_FILE, STATE_MAP, TO_AGENT, is_given_away,
+    FLUX_KEEPS, HandOverOrder, HandOverStage, HandOverState, ORDER_FILE, ObjectWriter, STATE_FILE, STATE_MAP, TO_AGENT,
+    is_given_away,
 };
 use crate::wire::names::CROSS_NETWORK;
 use crate::wire::peers::PEERS;
@@ -64,6 +65,8 @@ pub(super) struct OwnSpecs {
     pub(super) accepts: Option<String>,
     /// What the checkout says of a hand-over.
     pub(super) order: Option<HandOverOrder>,
+    /// They are as the checkout that left the cluster wrote them.
+    pub(super) is_left: bool,
 }
 
 /// The files in ConfigMap `isthmus-lock`, by their paths in a checkout but for that of the list.
@@ -113,7 +116,8 @@ impl ClusterStore {
             Some(None) => return Err(StoreUnread::order()),
             order => order.flatten(),
         };
-        Ok(text.map(|text| OwnSpecs { text: text.to_owned(), accepts: accepts.map(str::to_owned), order }))
+        let is_left = is_left(&map);
+        Ok(text.map(|text| OwnSpecs { text: text.to_owned(), accepts: accepts.map(str::to_owned), order, is_left }))
     }
 
     /// ConfigMap `isthmus-lock`; one that is not there is a first contact with everyone.
@@ -227,6 +231,13 @@ impl ClusterStore {
         written.map(drop).map_err(|source| StoreUnread { what: format!("ConfigMap {STATE_MAP}"), source })
     }
 
+    /// What is offered to whoever tells the agent what to do, if it is.
+    pub(super) async fn offered(&self) -> Result<Option<HandOverState>, StoreUnread> {
+        let map = self.get(&self.config_map(STATE_MAP), &format!("ConfigMap {STATE_MAP}")).await?;
+        let state = map.as_ref().and_then(|map| HandOverState::parse(map.get("data")?.get(STATE_FILE)?.as_str()?));
+        Ok(state.filter(|state| (state.to, state.stage) == (ObjectWriter::Agent, HandOverStage::Offered)))
+    }
+
     /// Writes the lock, if it is still the one that was read.
     pub(super) async fn write_lock(&self, lock: &mut LockMap) -> Result<(), ReadError> {
         let files = lock.files.iter().filter_map(|(path, bytes)| Some((key_of_path(path)?, text_of(bytes))));
@@ -250,6 +261,14 @@ impl ClusterStore {
 
 fn text_of(bytes: &[u8]) -> Value {
     String::from_utf8_lossy(bytes).into_owned().into()
+}
+
+/// Whether an object is as the checkout that leaves the cluster wrote it: its own, with the marks by which it stays.
+fn is_left(object: &Value) -> bool {
+    let text = |of: &str, key: &str| object.pointer(of).and_then(|all| all.get(key)?.as_str());
+    text("/metadata/labels", MANAGED_BY) == Some(MANAGER)
+        && text("/metadata/labels", OWNER_LABEL) == Some(OF_TREE)
+        && text("/metadata/annotations", FLUX_KEEPS.0) == Some(FLUX_KEEPS.1)
 }
 
 fn version_of(object: &Value) -> Option<&str> {

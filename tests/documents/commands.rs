@@ -29,6 +29,7 @@ const OF_OTHERS: &[&str] = &[
     "--reuse-values",
     "--server-side",
     "--set-file",
+    "--take-ownership",
     "--theirs",
     "--values",
 ];
