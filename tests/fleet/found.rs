@@ -193,7 +193,7 @@ fn edit(cluster: usize, field: &'static str, choice: usize) -> WalkStep {
 fn what_no_edit_changes_while_joined_is_refused_and_has_a_way_out() {
     let fields = ["reconciler", "istio.config"];
     let of_mesh = ["metadata.name", "credentials.requireToken"];
-    let edits = fields.into_iter().zip([1, 1]).map(|(field, choice)| edit(0, field, choice));
+    let edits = fields.into_iter().zip([0, 1]).map(|(field, choice)| edit(0, field, choice));
     for edit in edits.chain(of_mesh.into_iter().map(|field| WalkStep::Edit(FieldEdit::Mesh(field, 0)))) {
         let mut walk = Walk::new(super::joined(2, false), &[]);
         walk.take(&edit).unwrap();
@@ -597,4 +597,10 @@ fn a_cluster_that_any_folder_names_is_never_taken_for_a_new_one() {
         steps.extend([edit(0, "state", 1), only(PLAIN), Run(PLAIN)]);
         holds(&steps);
     }
+}
+
+/// The lock forgot, while another checkout had the cluster, that its policies take identities of the peer's trust domain for its own.
+#[test]
+fn a_cluster_that_comes_back_from_another_checkout_keeps_its_aliases() {
+    holds(&[edit(1, "mergeTrustDomains", 0), WalkStep::HandOver(1)]);
 }

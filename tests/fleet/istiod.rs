@@ -13,6 +13,8 @@ use crate::support::naive::{NaiveFiles, squeeze};
 
 /// Where istiod of all clusters runs.
 pub(crate) const ISTIO_NAMESPACE: &str = "istio-system";
+/// The engine's key of another checkout.
+pub(crate) const OTHERS: &str = "others";
 
 /// A route of the relay.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +51,8 @@ pub(crate) struct SimulatedIstiod {
     pub(crate) serial: u64,
     /// The run in which a checkout left the cluster to another one; 0: none did.
     pub(crate) offered: u64,
+    /// Another checkout's run is live.
+    pub(crate) is_of_others: bool,
     /// Remote secrets: by the peer that they are for, the data key and the kubeconfig.
     pub(crate) secrets: BTreeMap<String, (String, String)>,
     /// CAs by which istiod knows its relay, by the peer that a secret is for.
@@ -176,6 +180,7 @@ impl SimulatedIstiod {
         self.engine.extend(one.engine.iter().cloned());
         self.serial = self.serial.max(one.serial);
         self.offered = self.offered.max(one.offered);
+        self.is_of_others |= one.is_of_others;
         self.secrets.extend(one.secrets.clone());
         self.relay_cas.extend(one.relay_cas.clone());
         self.deployments.extend(one.deployments.iter().cloned());
@@ -274,6 +279,7 @@ impl SimulatedIstiod {
 
     fn peers(&mut self, file: &Value) {
         self.serial = file.get("serial").and_then(Value::as_u64).unwrap_or(0);
+        self.is_of_others = text(file, &["writer"]).as_deref() == Some(OTHERS);
         for key in file.get("self").map(|own| items(own, "keys")).unwrap_or_default() {
             self.engine.insert(squeeze(&text(&key, &["pem"]).unwrap()));
         }

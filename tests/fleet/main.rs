@@ -18,6 +18,7 @@ mod faults;
 mod found;
 mod istiod;
 mod mesh;
+mod others;
 mod site;
 mod support;
 mod walk;

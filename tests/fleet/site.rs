@@ -21,7 +21,8 @@ use isthmus::wire::metadata::{
 
 use serde_json::json;
 
-use super::istiod::{ISTIO_NAMESPACE, SimulatedIstiod, SimulatedNetwork};
+use super::istiod::{ISTIO_NAMESPACE, OTHERS, SimulatedIstiod, SimulatedNetwork};
+use super::others;
 use crate::support::naive::{NaiveFiles, squeeze};
 
 /// Names of clusters, of which a fleet takes the first.
@@ -259,6 +260,28 @@ impl FleetCluster {
             None => self.live.remove(file),
         };
         self.read()
+    }
+
+    /// Whether it is another checkout's, which did not leave it.
+    pub(crate) fn is_kept_by_others(&self) -> bool {
+        self.istiod.is_of_others && !self.is_offered()
+    }
+
+    /// Whether whoever has it leaves it to others.
+    pub(crate) fn is_offered(&self) -> bool {
+        self.istiod.offered > 0 && self.istiod.offered == self.istiod.serial
+    }
+
+    /// Another checkout takes what is left, or leaves what it has; whether it did.
+    pub(crate) fn go_to_others(&mut self) -> bool {
+        let next = match (self.is_offered(), self.istiod.is_of_others) {
+            (true, _) => others::taken(&self.live, !self.at.is_multiple_of(2)),
+            (false, true) => others::offered(&self.live, self.istiod.serial + 1),
+            (false, false) => return false,
+        };
+        self.live = next;
+        self.read();
+        true
     }
 
     /// Whether it does anything else since what is live in it changed.
@@ -501,9 +524,9 @@ impl FleetCluster {
             reads: shown(unknown, 2, live.secrets.values().map(read).collect()),
             routes: shown(unknown, 3, routes.collect()),
             prepared: shown(unknown, 4, true),
-            hand_over: (runs && live.offered > 0 && live.offered == live.serial && unknown & (1 << 6) == 0).then(
-                || HandOverState::to(&HandOverOrder::new(ObjectWriter::Tree, live.serial), HandOverStage::Offered),
-            ),
+            hand_over: (runs && self.is_offered() && unknown & (1 << 6) == 0).then(|| {
+                HandOverState::to(&HandOverOrder::new(ObjectWriter::Tree, live.serial), HandOverStage::Offered)
+            }),
             // every other exporter is of a version that does not show it
             relay_token: match self.name.len() % 2 {
                 0 => shown(unknown, 4, true),
@@ -512,7 +535,7 @@ impl FleetCluster {
             credentials: Reported::Seen(Vec::new()),
             mesh_config: shown(unknown, 5, self.standard(fleet)),
             serial: shown(unknown, 6, live.serial),
-            writer: None,
+            writer: live.is_of_others.then(|| OTHERS.parse().unwrap()),
         }
     }
 }

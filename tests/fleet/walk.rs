@@ -26,9 +26,10 @@ pub(crate) enum WalkStep {
     SyncAll,
     /// Runs and syncs, one after the other, as a watch would.
     Converge,
-    /// The cluster is left to another checkout, or taken back, as far as two runs that are synced bring it. Named walks alone have it: no
-    /// other checkout is simulated.
+    /// The cluster is left to another checkout, or taken back, as far as two runs that are synced bring it.
     HandOver(usize),
+    /// Another checkout takes the cluster that was left, or leaves it again.
+    Others(usize),
     /// With a commit that is not the last one.
     SyncLate(usize, usize),
     Trouble(usize, ClusterTrouble),
@@ -81,13 +82,22 @@ fn flags_kind(what: &str, flags: RunFlags) -> String {
     )
 }
 
+/// Whether the lock of a checkout says that a cluster is, or goes, to others.
+fn hands_over(checkout: &NaiveFiles) -> bool {
+    let locked = checkout.iter().filter(|(path, _)| path.starts_with("lock/clusters/"));
+    let text = |(_, bytes): (&String, &Vec<u8>)| String::from_utf8_lossy(bytes).into_owned();
+    locked.map(text).any(|text| text.contains("reconciler: external") || text.contains("handOver:"))
+}
+
 /// Files of the lock are lost or become older ones, by a merge that no one looked at.
 fn lose(fleet: &mut FleetMesh, step: &WalkStep) {
     if fleet.has_left_one() {
         return;
     }
     let files: Vec<String> = fleet.lock_files().into_keys().collect();
-    let then = |back: usize| fleet.earlier(back).checkout.clone();
+    // what the lock said while a cluster was another one's does not come back beside a tree that has it again
+    let then =
+        |back: usize| Some(fleet.earlier(back).checkout.clone()).filter(|then| !hands_over(then)).unwrap_or_default();
     let one = |pick: usize| files.get(pick % files.len().max(1)).cloned();
     let (gone, old): (Vec<String>, NaiveFiles) = match step {
         WalkStep::LoseLock(pick) => (one(*pick).into_iter().collect(), NaiveFiles::new()),
@@ -139,6 +149,8 @@ pub(crate) struct WalkTheme {
     field: Option<&'static str>,
     /// How that cluster misbehaves now and then, if it does.
     trouble: Option<ClusterTrouble>,
+    /// Whether that cluster goes to another checkout and comes back.
+    hands_over: bool,
 }
 
 /// Fields that state what a cluster in this trouble publishes otherwise, or not.
@@ -171,11 +183,14 @@ impl WalkTheme {
         let field = prop::option::of(select(CLUSTER_FIELDS.to_vec()));
         let any = (field, prop::option::of(troubles()));
         let same = select(SAME.to_vec()).prop_map(|(field, trouble)| (Some(field), Some(trouble)));
-        (kinds, 0..4_usize, prop_oneof![2 => any, 1 => same]).prop_map(|(kinds, cluster, (field, trouble))| Self {
+        let hands_over = prop_oneof![4 => Just(false), 1 => Just(true)];
+        let any = (kinds, 0..4_usize, prop_oneof![2 => any, 1 => same], hands_over);
+        any.prop_map(|(kinds, cluster, (field, trouble), hands_over)| Self {
             kinds,
             cluster,
             field,
             trouble,
+            hands_over,
         })
     }
 
@@ -224,12 +239,16 @@ impl WalkTheme {
             (1, (cluster(), 0..3_usize).prop_map(|(c, kind)| WalkStep::Foreign(c, kind)).boxed()),
             (1, (1..6_usize, flags()).prop_map(|(back, flags)| WalkStep::OtherEngine(back, flags)).boxed()),
             (1, (cluster(), 1..8_usize).prop_map(|(c, back)| WalkStep::OldRendered(c, back)).boxed()),
+            (1, cluster().prop_map(WalkStep::HandOver).boxed()),
+            (1, cluster().prop_map(WalkStep::Others).boxed()),
         ];
         let chosen = kinds.into_iter().enumerate().filter(|(at, _)| self.kinds & (1 << at) != 0);
         let always =
             [(16, self.edit().prop_map(WalkStep::Edit).boxed()), (12, flags().prop_map(WalkStep::Run).boxed())];
         let own = self.own_trouble().map(|trouble| (8, trouble));
-        Union::new_weighted(always.into_iter().chain(own).chain(chosen.map(|(_, kind)| kind)).collect())
+        let goes = [WalkStep::HandOver(self.cluster), WalkStep::Others(self.cluster)];
+        let goes = self.hands_over.then(|| (40, select(goes.to_vec()).boxed()));
+        Union::new_weighted(always.into_iter().chain(own).chain(goes).chain(chosen.map(|(_, kind)| kind)).collect())
     }
 }
 
@@ -307,6 +326,13 @@ impl Walk {
             WalkStep::SyncAll => fleet.sync_all()?,
             WalkStep::Converge => self.converge()?,
             WalkStep::HandOver(cluster) => self.hand_over(*cluster)?,
+            WalkStep::Others(cluster) => {
+                let cluster = fleet.name(*cluster);
+                if fleet.go_to_others(cluster) {
+                    let what = if fleet.site(cluster).is_offered() { "Others leave" } else { "Others take" };
+                    self.count(what);
+                }
+            }
             WalkStep::SyncLate(cluster, ahead) => {
                 let cluster = fleet.name(*cluster);
                 fleet.sync_late(cluster, *ahead)?;
@@ -348,13 +374,17 @@ impl Walk {
             }
             WalkStep::OldRendered(cluster, back) => {
                 let cluster = fleet.name(*cluster);
-                fleet.take_folder_back(cluster, *back);
+                if !hands_over(&fleet.checkout) && !hands_over(&fleet.earlier(*back).checkout) {
+                    fleet.take_folder_back(cluster, *back);
+                }
             }
             WalkStep::OtherEngine(back, flags) => {
                 let earlier = fleet.earlier(*back).clone();
                 // a commit of before a cluster was accepted has none of its roots, and nothing in it tells that it had others
                 let mut entries = fleet.checkout.keys().filter(|path| path.starts_with("lock/clusters/"));
-                if entries.all(|path| earlier.checkout.contains_key(path)) {
+                // and one of before or after a hand-over lets the cluster's tool write what another one's does
+                let hands_over = hands_over(&fleet.checkout) || hands_over(&earlier.checkout);
+                if !hands_over && entries.all(|path| earlier.checkout.contains_key(path)) {
                     fleet.check_out(earlier);
                     fleet.run(*flags)?;
                 }

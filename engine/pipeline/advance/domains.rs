@@ -50,7 +50,8 @@ impl Links<'_> {
     pub(super) fn merge_domains(&mut self) {
         let mesh = self.mesh;
         for (name, cluster) in &mesh.clusters {
-            if self.keeps_stages(name) {
+            // whoever has it writes the alias on, and so does this checkout once it has it again
+            if self.keeps_stages(name) || cluster.reconciler != Reconciler::Rendered {
                 continue;
             }
             let lock = &self.advanced.lock;

@@ -49,6 +49,9 @@ impl FleetMesh {
         for name in NAMES {
             self.take_foreign(name);
         }
+        for name in self.names().into_iter().filter(|name| self.site(name).is_kept_by_others()).collect::<Vec<_>>() {
+            self.go_to_others(name);
+        }
         let mut target = self.wish.mended(&self.sites);
         if let Some(mesh) = self.mesh_of_tree() {
             target.mesh.remove("metadata.name");
@@ -195,6 +198,10 @@ impl FleetMesh {
             let fields = self.wish.clusters.entry(name).or_default();
             if let Some(taken) = self.taken.clusters.get(name) {
                 take_back(fields, taken);
+            }
+            // who was left to others comes back: they take nothing over, and offer what they took
+            if fields.get("reconciler").is_some_and(|who| *who == "external") {
+                fields.remove("reconciler");
             }
             for (_, reason) in reasons {
                 self.say_as_joined(reason);

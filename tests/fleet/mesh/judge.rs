@@ -438,6 +438,15 @@ impl FleetMesh {
         Ok(())
     }
 
+    /// What another checkout has, and does not leave, is not written.
+    pub(super) fn judge_writers(&self) -> Result<(), Broken> {
+        let written = |site: &&FleetCluster| site.is_kept_by_others() && !self.folder(site.name).is_empty();
+        match self.sites.values().find(written) {
+            Some(site) => broken(Law::TwoWriters, site.name),
+            None => Ok(()),
+        }
+    }
+
     /// What was written to the lock reads back as what was written.
     pub(super) fn judge_lock(&self, before: &NaiveFiles) -> Result<(), Broken> {
         let lock = self.lock_files();

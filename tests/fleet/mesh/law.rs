@@ -106,6 +106,8 @@ pub(crate) enum Law {
     Halved,
     /// A file of the lock that was written cannot be read, or says something else.
     Unread,
+    /// A run wrote files for a cluster that another checkout has and does not leave.
+    TwoWriters,
     /// Networks of a cluster's own configuration are replaced by ours.
     Replaced,
     /// It does not come to rest.

@@ -31,6 +31,7 @@ use crate::support::naive::{NaiveFiles, squeeze};
 use crate::support::road::{self, Changes};
 
 const KUSTOMIZATION: &str = "kustomization.yaml";
+const PEERS_FILE: &str = "configmap-isthmus-peers.yaml";
 /// A time at which all certificates are valid.
 const START: i64 = 1_790_000_000;
 const HOUR: i64 = 3600;
@@ -231,12 +232,18 @@ impl FleetMesh {
 
     // ---------------------------------------------------------------- trees and syncs
 
-    /// All files of a cluster's folder.
     /// Whether a cluster was left to another checkout: but for the lock, nothing tells that it was this one's.
     pub(crate) fn has_left_one(&self) -> bool {
-        self.sites.iter().any(|(name, site)| site.istiod.offered > 0 && self.folder(name).is_empty())
+        self.names().into_iter().any(|name| self.is_left(name))
     }
 
+    /// Whether a cluster was left to another checkout, which may have taken it.
+    fn is_left(&self, cluster: &str) -> bool {
+        let istiod = &self.site(cluster).istiod;
+        (istiod.offered > 0 || istiod.is_of_others) && !self.folder(cluster).contains_key(PEERS_FILE)
+    }
+
+    /// All files of a cluster's folder.
     pub(crate) fn folder(&self, cluster: &str) -> NaiveFiles {
         folder_of(&self.checkout, cluster)
     }
@@ -263,7 +270,8 @@ impl FleetMesh {
             // a tool finds no folder, and changes nothing
             let is_gone = self.folder(name).is_empty();
             let mut files = self.built(name).or_else(|| is_gone.then(NaiveFiles::new))?;
-            for (file, bytes) in self.site(name).live.iter().filter(|(_, bytes)| stays(bytes, self.argo)) {
+            let is_theirs = is_gone && self.site(name).istiod.is_of_others;
+            for (file, bytes) in self.site(name).live.iter().filter(|(_, bytes)| is_theirs || stays(bytes, self.argo)) {
                 files.entry(file.clone()).or_insert_with(|| bytes.clone());
             }
             Some((name, self.site(name).having(&files)))
@@ -279,6 +287,10 @@ impl FleetMesh {
     /// Files whose live objects a tool changes, or takes away, to have these.
     fn behind_of(&self, cluster: &str, wanted: &NaiveFiles) -> Vec<String> {
         let live = &self.site(cluster).live;
+        if wanted.is_empty() && self.site(cluster).istiod.is_of_others {
+            // what another one's tool syncs is none of the objects that this one's knows
+            return Vec::new();
+        }
         let names: BTreeSet<&String> = wanted.keys().chain(live.keys()).collect();
         let is_behind = |name: &&String| match (wanted.get(*name), live.get(*name)) {
             (None, Some(live)) => !stays(live, self.argo),
@@ -377,6 +389,16 @@ impl FleetMesh {
         self.names().into_iter().all(|name| self.behind(name).is_empty() && has_values(&name))
     }
 
+    /// Another checkout takes a cluster that was left, and that the tool of this one has let go, or leaves it again.
+    pub(crate) fn go_to_others(&mut self, cluster: &'static str) -> bool {
+        if !self.is_left(cluster) {
+            return false;
+        }
+        let last = self.commits.len() - 1;
+        self.synced.insert(cluster, last);
+        self.sites.get_mut(cluster).unwrap().go_to_others()
+    }
+
     /// Something happens inside a cluster; what its links lack by it is no one's fault.
     pub(crate) fn happen(&mut self, cluster: &'static str, event: FleetEvent) {
         let ids = self.last_ids.clone();
@@ -434,7 +456,7 @@ impl FleetMesh {
         let is_foreign = |commit: &CommittedTree| commit.foreign.keys().any(|path| path.starts_with(&prefix));
         let old = self.earlier(back);
         let folder = folder_of(&old.checkout, cluster);
-        let is_of_a_run = folder.is_empty() || folder.contains_key("configmap-isthmus-peers.yaml");
+        let is_of_a_run = folder.is_empty() || folder.contains_key(PEERS_FILE);
         if is_foreign(old) || self.foreign.keys().any(|path| path.starts_with(&prefix)) || !is_of_a_run {
             return;
         }
@@ -582,6 +604,7 @@ impl FleetMesh {
         self.judge_foreign(&files, flags.restore)?;
         self.judge_lock(&files)?;
         self.judge_merged(&before, &after)?;
+        self.judge_writers()?;
         self.judge_checker(&plan)?;
         // the tree of a cluster that is paused, or of which something is lost, keeps what was done to it
         let keeps = plan.is_refused() || self.names().into_iter().any(|name| self.wish.state(name) == Some("paused"));
