@@ -312,6 +312,9 @@ impl SpecFinding<'_> {
                 return (!known.is_empty()).then(|| format!("its fields are {}", list(known)));
             }
             Self::Invalid { near, .. } => return near.map(did),
+            Self::NotChoice { text: "Ingress", choices } if choices.contains(&"ClusterIP") => {
+                "write `ClusterIP`, and let an ingress of your own pass TLS through to both Services"
+            }
             Self::NotChoice { text, choices } => return did_you_mean(text, choices.iter().copied()).map(did),
             Self::UnknownKind { kind, known } => {
                 return Some(match did_you_mean(kind, known.iter().copied()) {

@@ -344,6 +344,8 @@ fn components() {
         format!("{bare}\n  multicluster: {{enabled: false, replicas: two, expose: Loadbalancer}}\n"),
     );
     insta::assert_snapshot!(outcome(&sources));
+    sources[1] = source("specs/clusters/east.yaml", format!("{bare}\n  multicluster: {{expose: Ingress}}\n"));
+    insta::assert_snapshot!(outcome(&sources));
 }
 
 #[test]
