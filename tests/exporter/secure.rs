@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::{BufMut as _, Bytes};
@@ -76,8 +77,9 @@ fn stream_of(body: Incoming, status: Option<u32>) -> Body {
     StreamBody::new(frames).boxed_unsync()
 }
 
-/// An istiod's secure port, with a certificate of a CA.
-async fn secure_port(ip: &str, ca: &Ca, status: Option<u32>, shown: &ShownTokensByPort) {
+/// An istiod's secure port, with a certificate of a CA, and how many connections are open there.
+async fn secure_port(ip: &str, ca: &Ca, status: Option<u32>, shown: &ShownTokensByPort) -> Arc<AtomicUsize> {
+    let open = Arc::new(AtomicUsize::new(0));
     let Serving { chain, key } = ca.serving(&["istiod.istio-system.svc"]);
     let chain: Vec<_> = CertificateDer::pem_slice_iter(chain.as_bytes()).map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
@@ -87,7 +89,7 @@ async fn secure_port(ip: &str, ca: &Ca, status: Option<u32>, shown: &ShownTokens
     config.alpn_protocols = vec![b"h2".to_vec()];
     let (listener, acceptor) =
         (TcpListener::bind(format!("{ip}:15012")).await.unwrap(), TlsAcceptor::from(Arc::new(config)));
-    let shown = shown.clone();
+    let (shown, opened) = (shown.clone(), open.clone());
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
@@ -102,9 +104,15 @@ async fn secure_port(ip: &str, ca: &Ca, status: Option<u32>, shown: &ShownTokens
                 async move { Ok::<_, Infallible>(response) }
             });
             let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-            tokio::spawn(builder.serve_connection(TokioIo::new(stream), service));
+            let (served, open) = (builder.serve_connection(TokioIo::new(stream), service), opened.clone());
+            open.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                drop(served.await);
+                open.fetch_sub(1, Ordering::SeqCst);
+            });
         }
     });
+    open
 }
 
 /// The plain ports of an istiod that wants a token there, too.
@@ -145,7 +153,7 @@ fn token_file() -> (tempfile::TempDir, PathBuf) {
 #[tokio::test]
 async fn pages_come_over_tls_and_plain_ports_are_not_asked() {
     let (ip, root, shown) = (address(31), Ca::new("root"), ShownTokensByPort::default());
-    secure_port(&ip, &root, None, &shown).await;
+    let open = secure_port(&ip, &root, None, &shown).await;
     plain_ports(&ip, &shown).await;
     let (_folder, token) = token_file();
     let world = world(&ip, &root, Some(token)).await;
@@ -153,6 +161,8 @@ async fn pages_come_over_tls_and_plain_ports_are_not_asked() {
     let evidence = seen(&world).unwrap();
     assert_eq!(evidence.trusts.seen().map(std::collections::BTreeSet::len), Some(1), "{:?}", evidence.trusts);
     assert!(evidence.networks.seen().is_some());
+    // each question has a connection of its own, which ends with it
+    world.until("no connection", |_| open.load(Ordering::SeqCst) == 0).await;
     let shown = shown.lock().unwrap();
     assert!(!shown.is_empty());
     assert!(shown.iter().all(|one| *one == (15012, Some("Bearer of-the-exporter".to_owned()))), "{shown:?}");

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::{StreamExt as _, iter, pending};
+use futures_util::future::ready;
+use futures_util::stream::{StreamExt as _, iter, once};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, TE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Limited, StreamBody};
@@ -20,6 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -126,8 +128,10 @@ impl SecureAccess {
             headers.insert(AUTHORIZATION, self.token.clone());
         }
         let asked = pages.map(|page| Ok::<_, Infallible>(Frame::data(self::request(page, &self.node))));
-        // who has no more to say ends the stream, and istiod may answer nothing more then
-        let body = StreamBody::new(iter(asked).chain(pending())).boxed_unsync();
+        // who has no more to say ends the stream, and istiod may answer nothing more then. A task of hyper's sends the body and
+        // keeps the connection for as long as that takes, so the body ends with this function.
+        let (_until_answered, answered) = oneshot::channel::<Infallible>();
+        let body = StreamBody::new(iter(asked).chain(once(answered).filter_map(|_| ready(None)))).boxed_unsync();
         let request = request.body(body).map_err(|error| GetError::Request(error.into()))?;
         let exchange = async {
             let response = sender.send_request(request).await.map_err(broken)?;
