@@ -51,6 +51,8 @@ mod gateway;
 mod hand_over;
 #[path = "bed/init.rs"]
 mod init;
+#[path = "bed/istioctl.rs"]
+mod istioctl;
 #[path = "bed/join.rs"]
 mod join;
 #[path = "bed/lying.rs"]

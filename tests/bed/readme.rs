@@ -1,6 +1,8 @@
 //! The README's "Join your two clusters", its commands typed as they are there, from two clusters with Istio and nothing else to a
 //! request across. Only what the bed lacks is put in their place: the registry of the chart (the folder of this repository), and
 //! public addresses (loopback, which a spec has to allow). Controllers, kubelets, load balancers and DNS are the bed's.
+//!
+//! In the mesh that it joined, what docs/istioctl.md says is tried, too.
 
 use std::fs;
 use std::process::Command;
@@ -9,6 +11,7 @@ use std::time::Instant;
 
 use super::chart::{chart, pods_run};
 use super::gateway::{gateway_runs, have_endpoints};
+use super::istioctl::does_what_its_page_says;
 use super::mesh::{BedCluster, BedMesh};
 use super::{files_of_bed, one_at_a_time, succeed};
 
@@ -95,5 +98,6 @@ fn the_readme_leads_to_a_request_across() {
         begun.elapsed(),
         exchanged.elapsed()
     );
+    does_what_its_page_says(&mesh, clusters, &kubeconfigs.join(":"));
     assert!(fs::read_to_string(mesh.dir.path().join("east.json")).unwrap().contains("metadata.east.example.com:15443"));
 }
