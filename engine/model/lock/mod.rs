@@ -372,6 +372,7 @@ pub struct LockedPrivate {
 
 /// A link: how far it has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a note of its own")]
 pub struct LockedLink {
     pub stage: Stage,
     /// Its last move was made without evidence.
@@ -768,6 +769,7 @@ struct WireLinks {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a note of its own")]
 struct WireLink {
     stage: Stage,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

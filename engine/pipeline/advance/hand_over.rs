@@ -219,7 +219,8 @@ impl Links<'_> {
     /// Whether a cluster that another checkout has may be taken over: it is offered, or still as this one left it, and what is live in it
     /// are the links of this one, with the IDs that these have.
     fn is_free(&self, name: &ClusterName, to: Reconciler) -> Result<(), HandOverLack> {
-        if !self.is_left_to(name, to) && !(to == Reconciler::Rendered && self.is_as_left(name)) {
+        let is_as_left = to == Reconciler::Rendered && self.is_as_left(name);
+        if !is_as_left && !self.is_left_to(name, to) {
             return Err(HandOverLack::NotOffered);
         }
         let evidence = self.showing(name).ok().flatten().ok_or(HandOverLack::NotOffered)?;

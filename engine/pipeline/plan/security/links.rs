@@ -235,11 +235,9 @@ pub(super) fn handed_over(before: &Lock, after: &Lock) -> Vec<SecurityItem> {
 
 /// Clusters in which a run of another checkout is live.
 pub(super) fn contested(advanced: &Advanced) -> impl Iterator<Item = SecurityItem> + use<> {
-    let contested = advanced.waits.values().flatten().filter_map(|wait| match wait {
-        LinkWait::HandOver { cluster, lack: HandOverLack::OthersWrite { key }, .. } => {
-            Some((cluster.clone(), key.clone()))
-        }
-        _ => None,
+    let contested = advanced.waits.values().flatten().filter_map(|wait| {
+        let LinkWait::HandOver { cluster, lack: HandOverLack::OthersWrite { key }, .. } = wait else { return None };
+        Some((cluster.clone(), key.clone()))
     });
     // links of it wait, too
     let contested: BTreeMap<_, _> = contested.collect();
