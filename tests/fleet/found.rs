@@ -604,3 +604,21 @@ fn a_cluster_that_any_folder_names_is_never_taken_for_a_new_one() {
 fn a_cluster_that_comes_back_from_another_checkout_keeps_its_aliases() {
     holds(&[edit(1, "mergeTrustDomains", 0), WalkStep::HandOver(1)]);
 }
+
+/// A cluster that another checkout has was declared lost, so nothing told any more that it is that one's.
+#[test]
+fn a_cluster_of_others_that_is_declared_lost_is_forgotten() {
+    let hand_over = || WalkStep::HandOver(0);
+    holds(&[hand_over(), edit(0, "state", 2), WalkStep::Others(0), WalkStep::Converge, hand_over()]);
+}
+
+/// A refused cluster kept its links, and the entry of their peer went with the last of the peer's own: the next run missed it.
+#[test]
+fn a_cluster_that_is_refused_keeps_the_entries_that_its_links_name() {
+    let hand_over = || WalkStep::HandOver(0);
+    let steps = [hand_over(), hand_over(), hand_over(), edit(1, "state", 0), hand_over()];
+    for argo in [false, true] {
+        let (_, taken) = super::walk(2, false, argo, &steps, &[], false);
+        taken.unwrap();
+    }
+}

@@ -558,7 +558,8 @@ impl Lock {
         Digest::of(names.as_bytes()).short(16)
     }
 
-    /// Takes the links of these readers, the numbers of their last moves, and where their roots are written, as they were.
+    /// Takes the links of these readers, the entries that they name, the numbers of their last moves, and where their roots are written,
+    /// as they were.
     pub(crate) fn keep_links<'r>(&mut self, old: &Self, readers: impl IntoIterator<Item = &'r ClusterName>) {
         let mut any = false;
         for reader in readers {
@@ -573,6 +574,12 @@ impl Lock {
                 Some(links) => self.links.insert(reader.clone(), links.clone()),
                 None => self.links.remove(reader),
             };
+            // whoever went with the last of its links is named again
+            for end in old.links_of(reader).flat_map(|(peer, _)| [reader, peer]) {
+                if let (false, Some(entry)) = (self.clusters.contains_key(end), old.clusters.get(end)) {
+                    self.clusters.insert(end.clone(), entry.clone());
+                }
+            }
             match old.serials.get(reader) {
                 Some(serial) => self.serials.insert(reader.clone(), *serial),
                 None => self.serials.remove(reader),

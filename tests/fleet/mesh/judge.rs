@@ -438,9 +438,11 @@ impl FleetMesh {
         Ok(())
     }
 
-    /// What another checkout has, and does not leave, is not written.
-    pub(super) fn judge_writers(&self) -> Result<(), Broken> {
-        let written = |site: &&FleetCluster| site.is_kept_by_others() && !self.folder(site.name).is_empty();
+    /// What another checkout has, and does not leave, is not written, as long as the lock tells that it is not this one's.
+    pub(super) fn judge_writers(&self, before: &NaiveFiles) -> Result<(), Broken> {
+        let is_known = |site: &FleetCluster| before.contains_key(&format!("lock/clusters/{}.yaml", site.name));
+        let written =
+            |site: &&FleetCluster| is_known(site) && site.is_kept_by_others() && !self.folder(site.name).is_empty();
         match self.sites.values().find(written) {
             Some(site) => broken(Law::TwoWriters, site.name),
             None => Ok(()),

@@ -604,7 +604,7 @@ impl FleetMesh {
         self.judge_foreign(&files, flags.restore)?;
         self.judge_lock(&files)?;
         self.judge_merged(&before, &after)?;
-        self.judge_writers()?;
+        self.judge_writers(&files)?;
         self.judge_checker(&plan)?;
         // the tree of a cluster that is paused, or of which something is lost, keeps what was done to it
         let keeps = plan.is_refused() || self.names().into_iter().any(|name| self.wish.state(name) == Some("paused"));
