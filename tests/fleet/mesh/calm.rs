@@ -6,6 +6,7 @@ use isthmus::pipeline::plan::Plan;
 use isthmus::types::explanation::Code;
 use isthmus::types::name::ClusterName;
 
+use super::judge::is_left_to_others;
 use super::law::{Broken, Law, broken, short};
 use super::{FleetMesh, FleetOutcome, HOUR, RunFlags, cluster_name};
 use crate::istiod::stays;
@@ -163,7 +164,8 @@ impl FleetMesh {
         self.prints = true;
         let last = self.run(RunFlags { allow_delete: true, accept: true, ..RunFlags::default() })?;
         // another checkout, which is not simulated, has to leave the cluster first
-        let waits = |name: &&str| self.is_left_to_others(name) && self.wish.says(name, "reconciler").is_none();
+        let waits =
+            |name: &&str| is_left_to_others(&self.checkout, name) && self.wish.says(name, "reconciler").is_none();
         let waiting = self.names().into_iter().filter(waits);
         let waiting: Vec<(Code, String)> = waiting.map(|name| (Code::HandOver, format!("`{name}`"))).collect();
         if waiting.is_empty() { broken(Law::Unrest, last.open()) } else { Ok(FleetOutcome::Refused(waiting)) }

@@ -6,8 +6,8 @@ use isthmus::model::trust::{TrustField, Verdict};
 use isthmus::pipeline::plan::Plan;
 use isthmus::types::explanation::Code;
 
-use super::FleetMesh;
 use super::law::{ALL_NEEDS, Broken, Law, LinkNeed, MissingNeed, ReaderAndPeer, Why, broken, short};
+use super::{FleetMesh, PEERS_FILE};
 use crate::istiod::{RelayRoute, SimulatedIstiod, SimulatedNetwork};
 use crate::site::{ClusterTrouble, FleetCluster};
 use crate::support::naive::NaiveFiles;
@@ -107,10 +107,10 @@ impl FleetMesh {
         file.is_some_and(|bytes| String::from_utf8_lossy(bytes).contains(&self.site(cluster).uuid()))
     }
 
-    /// Whether the lock says that another checkout acts in a cluster.
-    pub(super) fn is_left_to_others(&self, cluster: &str) -> bool {
-        let file = self.checkout.get(&format!("lock/clusters/{cluster}.yaml"));
-        file.is_some_and(|bytes| String::from_utf8_lossy(bytes).contains("reconciler: external"))
+    /// Whether the lock takes it for what it is: whose untrue identity was accepted is another cluster, which nothing was said of.
+    fn is_itself(&self, cluster: &str) -> bool {
+        let is_untrue = |(_, why): &(LinkNeed, Why)| *why == Why::Accepted;
+        !self.misled.get(cluster).is_some_and(|whys| whys.iter().any(is_untrue))
     }
 
     pub(super) fn excuse(&self, law: Law, why: Why) {
@@ -221,7 +221,7 @@ impl FleetMesh {
             if self.tree_by_hand || self.reverted {
                 self.excused.extend(new.iter().map(|lack| ((*pair, lack.clone()), Why::Hand)));
             }
-            let is_taken = self.is_left_to_others(cluster) && !self.site(cluster).live.contains_key(file);
+            let is_taken = is_left_to_others(&self.checkout, cluster) && !self.site(cluster).live.contains_key(file);
             let law = match (before.contains_key(pair), is_taken) {
                 (true, true) => Law::LiveTaking,
                 (true, false) => Law::LiveClosing,
@@ -331,7 +331,7 @@ impl FleetMesh {
             self.excuse(Law::Merged, Why::Hand);
             return Ok(());
         }
-        for (name, now) in after {
+        for (name, now) in after.iter().filter(|(name, _)| self.is_itself(name)) {
             let stated = self.wish.says(name, "mergeTrustDomains").and_then(serde_json::Value::as_bool);
             let nothing = BTreeSet::new();
             let old = before.get(name).map_or(&nothing, |old| &old.aliases);
@@ -438,11 +438,14 @@ impl FleetMesh {
         Ok(())
     }
 
-    /// What another checkout has, and does not leave, is not written, as long as the lock tells that it is not this one's.
+    /// What another checkout has, and does not leave, is not written while links of this one rest on it: their lock says who has it.
     pub(super) fn judge_writers(&self, before: &NaiveFiles) -> Result<(), Broken> {
-        let is_known = |site: &FleetCluster| before.contains_key(&format!("lock/clusters/{}.yaml", site.name));
-        let written =
-            |site: &&FleetCluster| is_known(site) && site.is_kept_by_others() && !self.folder(site.name).is_empty();
+        // whose untrue identity was accepted is another cluster for the lock
+        let is_misled = |why: &BTreeSet<(LinkNeed, Why)>| why.iter().any(|(_, why)| *why == Why::Accepted);
+        let is_itself = |site: &FleetCluster| !self.misled.get(site.name).is_some_and(is_misled);
+        let is_theirs =
+            |site: &FleetCluster| is_left_to_others(before, site.name) && site.is_kept_by_others() && is_itself(site);
+        let written = |site: &&FleetCluster| is_theirs(site) && self.folder(site.name).contains_key(PEERS_FILE);
         match self.sites.values().find(written) {
             Some(site) => broken(Law::TwoWriters, site.name),
             None => Ok(()),
@@ -521,4 +524,10 @@ impl Trusted {
         changed.extend((!new.roots.is_subset(&self.roots)).then_some(TrustField::RootCa));
         changed
     }
+}
+
+/// Whether the lock says that another checkout acts in a cluster.
+pub(super) fn is_left_to_others(checkout: &NaiveFiles, cluster: &str) -> bool {
+    let file = checkout.get(&format!("lock/clusters/{cluster}.yaml"));
+    file.is_some_and(|bytes| String::from_utf8_lossy(bytes).contains("reconciler: external"))
 }
