@@ -29,8 +29,10 @@ pub(super) fn unjoin(mesh: &Mesh, ahead: &BTreeMap<Link, bool>, is_deleted: bool
     }
 }
 
-/// Keeps readers as they are that lost the secret of a joined link and do not show whether they read its peer.
-pub(super) fn keep_unseen(mesh: &Mesh, accepted: &Accepted, agreement: &mut Agreement) {
+/// Keeps readers as they are that lost the secret of a joined link and do not show whether they read its peer. `accepted` is `None`
+/// where no cluster was asked, or where secrets of which nothing is known are deleted.
+pub(super) fn keep_unseen(mesh: &Mesh, accepted: Option<&Accepted>, mut agreement: Agreement) -> Agreement {
+    let Some(accepted) = accepted else { return agreement };
     let is_unseen = |(link, is_older): &(&Link, &bool)| {
         !**is_older && waits_for_reads(mesh, &link.reader) && is_read(mesh, accepted, link).is_none()
     };
@@ -38,8 +40,9 @@ pub(super) fn keep_unseen(mesh: &Mesh, accepted: &Accepted, agreement: &mut Agre
     for Link { reader, peer } in unseen {
         agreement.add(&reader, &Lost::Secret { reader: reader.clone(), peer });
     }
-    let Agreement { lost, ahead, .. } = agreement;
+    let Agreement { lost, ahead, .. } = &mut agreement;
     ahead.retain(|link, _| !lost.contains_key(&link.reader));
+    agreement
 }
 
 /// Whether the reader of a link shows that it reads the peer; `None`: it does not show what it reads.

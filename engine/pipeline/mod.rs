@@ -109,10 +109,8 @@ pub fn run(
         return Ok(run);
     }
     run.decided.accepted = run.observed.as_ref().map(judge);
-    let mut agreement = agreement;
-    if let Some(accepted) = run.decided.accepted.as_ref().filter(|_| !request.allow_delete) {
-        ahead::keep_unseen(mesh, accepted, &mut agreement);
-    }
+    let accepted = run.decided.accepted.as_ref().filter(|_| !request.allow_delete);
+    let agreement = ahead::keep_unseen(mesh, accepted, agreement);
     run.agreement = agreement.clone();
     let is_known = |name: &ClusterName| world.narrow.is_none() && !agreement.holds_back(name);
     if let Until::Verified = until {
@@ -133,13 +131,11 @@ pub fn run(
     let handed = run.handed.clone();
     let program = handed.as_deref().unwrap_or(program);
     let mesh = &program.mesh;
-    match until {
-        Until::Decided => return Ok(run),
-        Until::Ordered => {
-            run.graph = Some(Graph::build(mesh, &run.decided.advanced.lock, only)?);
-            return Ok(run);
-        }
-        _ => {}
+    if let Until::Ordered = until {
+        run.graph = Some(Graph::build(mesh, &run.decided.advanced.lock, only)?);
+    }
+    if let Until::Decided | Until::Ordered = until {
+        return Ok(run);
     }
 
     run.given = render::given(mesh, &run.decided.advanced.lock, world.tree, world.narrow)?;

@@ -19,8 +19,7 @@ const MARKS: [(&str, &str); 2] = [
 pub(crate) fn taken(live: &NaiveFiles, is_shut: bool) -> NaiveFiles {
     let mut files = written(live, false);
     files.remove(HAND_OVER);
-    let serial = None;
-    numbered(&mut files, serial, !is_shut);
+    numbered(&mut files, None, !is_shut);
     files
 }
 
@@ -43,10 +42,11 @@ fn written(live: &NaiveFiles, is_marked: bool) -> NaiveFiles {
         let annotations = metadata.entry("annotations".into()).or_insert_with(|| Mapping::new().into());
         let annotations = annotations.as_mapping_mut().unwrap();
         for (key, value) in MARKS {
-            match is_marked {
-                true => annotations.insert(key.into(), value.into()),
-                false => annotations.remove(key),
-            };
+            if is_marked {
+                annotations.insert(key.into(), value.into());
+            } else {
+                annotations.remove(key);
+            }
         }
         (file.clone(), serde_yaml::to_string(&object).unwrap().into_bytes())
     };

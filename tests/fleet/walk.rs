@@ -119,6 +119,33 @@ fn lose(fleet: &mut FleetMesh, step: &WalkStep) {
     fleet.commit();
 }
 
+/// Files of a cluster's folder are lost or become older ones.
+fn lose_rendered(fleet: &mut FleetMesh, step: &WalkStep) {
+    match step {
+        WalkStep::LoseRendered(cluster, pick) => {
+            let cluster = fleet.name(*cluster);
+            let mut files: Vec<String> = fleet.folder(cluster).into_keys().collect();
+            // every other one is a remote secret
+            if pick.is_multiple_of(2) {
+                files.retain(|file| file.starts_with("secret-"));
+            }
+            if !files.is_empty() {
+                let path = format!("rendered/{cluster}/{}", files[pick / 2 % files.len()]);
+                fleet.change_tree(|files| {
+                    files.remove(&path);
+                });
+            }
+        }
+        WalkStep::OldRendered(cluster, back) => {
+            let cluster = fleet.name(*cluster);
+            if !hands_over(&fleet.checkout) && !hands_over(&fleet.earlier(*back).checkout) {
+                fleet.take_folder_back(cluster, *back);
+            }
+        }
+        _ => {}
+    }
+}
+
 fn flags() -> impl Strategy<Value = RunFlags> {
     let weighted = |one: u32| prop_oneof![9 => Just(false), one => Just(true)];
     let one = prop_oneof![9 => Just(None), 1 => (0..4_usize).prop_map(Some)];
@@ -358,26 +385,7 @@ impl Walk {
             WalkStep::LoseLock(_) | WalkStep::LoseWholeLock | WalkStep::OldLock(..) | WalkStep::MergedLock(..) => {
                 lose(fleet, step);
             }
-            WalkStep::LoseRendered(cluster, pick) => {
-                let cluster = fleet.name(*cluster);
-                let mut files: Vec<String> = fleet.folder(cluster).into_keys().collect();
-                // every other one is a remote secret
-                if pick.is_multiple_of(2) {
-                    files.retain(|file| file.starts_with("secret-"));
-                }
-                if !files.is_empty() {
-                    let path = format!("rendered/{cluster}/{}", files[pick / 2 % files.len()]);
-                    fleet.change_tree(|files| {
-                        files.remove(&path);
-                    });
-                }
-            }
-            WalkStep::OldRendered(cluster, back) => {
-                let cluster = fleet.name(*cluster);
-                if !hands_over(&fleet.checkout) && !hands_over(&fleet.earlier(*back).checkout) {
-                    fleet.take_folder_back(cluster, *back);
-                }
-            }
+            WalkStep::LoseRendered(..) | WalkStep::OldRendered(..) => lose_rendered(fleet, step),
             WalkStep::OtherEngine(back, flags) => {
                 let earlier = fleet.earlier(*back).clone();
                 // a commit of before a cluster was accepted has none of its roots, and nothing in it tells that it had others
