@@ -14,7 +14,9 @@ const VALUES: &[&str] = &["east", "1m", "127.0.0.1:8080", "1", "dot", "sha256:00
 /// Flags of other programs that documents and messages name.
 const OF_OTHERS: &[&str] = &[
     "--add",
+    "--add-architecture",
     "--bench",
+    "--enable-ssl-passthrough",
     "--filename",
     "--force-conflicts",
     "--global",

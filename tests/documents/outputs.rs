@@ -55,6 +55,7 @@ const NOT_HELD: &[(&str, &str, &str)] = &[
         "it takes a peer over TLS; tests/codes/links.rs has the reason printed",
     ),
     ("docs/agent.md", "NAME ", "tests/bed/agent.rs compares it with what kubectl prints"),
+    ("docs/istioctl.md", "NAME ", "tests/bed/istioctl.rs compares it with what istioctl prints"),
     ("docs/disaster.md", "/lock/**", "lines of .gitattributes, which tests/disaster.rs uses"),
     ("docs/policy.md", "# CODEOWNERS", "a file of the reader's own"),
     ("docs/roles.md", "istiod of east", "a drawing"),
