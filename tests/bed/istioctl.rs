@@ -32,7 +32,7 @@ fn commands() -> Vec<(&'static str, Vec<&'static str>)> {
     found
 }
 
-fn words(line: &str) -> Vec<&str> {
+fn columns(line: &str) -> Vec<&str> {
     line.split_whitespace().collect()
 }
 
@@ -71,7 +71,7 @@ pub(super) fn does_what_its_page_says(mesh: &BedMesh, clusters: [BedCluster; 2],
         }
         assert_eq!(code, 0, "{command}: {output}");
         for line in &shown {
-            assert!(output.lines().any(|found| words(found) == words(line)), "{command}: {line}\n{output}");
+            assert!(output.lines().any(|found| columns(found) == columns(line)), "{command}: {line}\n{output}");
         }
         is_shown += shown.len();
         if command.contains("endpoints") {
@@ -94,7 +94,7 @@ pub(super) fn does_what_its_page_says(mesh: &BedMesh, clusters: [BedCluster; 2],
     eprintln!("bed: docs/istioctl.md: typed in {:?}", begun.elapsed());
 }
 
-/// No role of the page allows to write, and the apiserver says so, too.
+/// No role of the page allows to write, and the apiserver answers as much.
 fn only_reads(mesh: &BedMesh, roles: &str) {
     for document in roles.split("\n---\n").map(|text| serde_yaml::from_str::<Value>(text).unwrap()) {
         for rule in document["rules"].as_array().into_iter().flatten() {
