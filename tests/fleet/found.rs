@@ -622,3 +622,24 @@ fn a_cluster_that_is_refused_keeps_the_entries_that_its_links_name() {
         taken.unwrap();
     }
 }
+
+/// Another checkout takes what was left, in whatever state its exporter is, and leaves it again: until then no run writes it.
+#[test]
+fn what_another_checkout_took_is_written_once_it_is_left() {
+    let (hand_over, others) = (|cluster| WalkStep::HandOver(cluster), |cluster| WalkStep::Others(cluster));
+    for cluster in [0, 1] {
+        holds(&[hand_over(cluster), others(cluster), hand_over(cluster), Run(ACCEPT), others(cluster)]);
+        let down = WalkStep::Trouble(cluster, ClusterTrouble::Down);
+        holds(&[hand_over(cluster), down, others(cluster), hand_over(cluster), Run(PLAIN), Run(LOCKED)]);
+        let moved = WalkStep::Happen(1 - cluster, FleetEvent::MoveGateway);
+        holds(&[
+            hand_over(cluster),
+            others(cluster),
+            moved,
+            Run(PLAIN),
+            others(cluster),
+            hand_over(cluster),
+            Run(PLAIN),
+        ]);
+    }
+}
