@@ -220,6 +220,26 @@ impl Handed {
         paths.map(|path| serde_yaml::from_slice(&std::fs::read(path).unwrap()).unwrap()).collect()
     }
 
+    /// Hands east over to its agent, which has it then.
+    #[track_caller]
+    fn go_to_agent(&mut self) {
+        self.reconciler("rendered", "agent");
+        self.apply();
+        self.answers("ready");
+        self.apply();
+        self.answers("taken");
+        self.apply();
+    }
+
+    /// Leaves east, which its agent has, to another checkout.
+    #[track_caller]
+    fn leave_agent(&mut self) {
+        self.reconciler("agent", "external");
+        self.apply();
+        self.apply();
+        self.answers("offered");
+    }
+
     /// Leaves east to another checkout.
     #[track_caller]
     fn leave(&mut self) {
@@ -518,9 +538,7 @@ fn a_joined_cluster_is_left_to_another_checkout_and_taken_back() {
 fn what_is_left_to_another_checkout_is_taken_by_it() {
     let (mut handed, _replica) = joined_with(RENDERED_WEST);
     let secret = handed.acting.apiserver.get(SECRETS, SECRET).unwrap()["data"].clone();
-    handed.reconciler("rendered", "external");
-    handed.apply();
-    handed.apply();
+    handed.leave();
     let theirs = handed.another();
     let ours = handed.exchange(theirs);
     let ran = handed.checkout.engine(&["apply", "--yes", "--restore-links"]);
@@ -555,12 +573,7 @@ fn what_is_left_to_another_checkout_is_taken_by_it() {
 #[test]
 fn an_agent_goes_on_while_its_cluster_goes_to_another_checkout() {
     let (mut handed, _replica) = joined_with(RENDERED_WEST);
-    handed.reconciler("rendered", "agent");
-    handed.apply();
-    handed.answers("ready");
-    handed.apply();
-    handed.answers("taken");
-    handed.apply();
+    handed.go_to_agent();
     handed.is_at_rest();
     let live = |handed: &Handed| handed.acting.apiserver.get(SECRETS, SECRET).unwrap();
     handed
@@ -603,16 +616,8 @@ fn an_agent_goes_on_while_its_cluster_goes_to_another_checkout() {
 #[test]
 fn an_agent_answers_the_checkout_that_took_its_cluster() {
     let (mut handed, _replica) = joined_with(RENDERED_WEST);
-    handed.reconciler("rendered", "agent");
-    handed.apply();
-    handed.answers("ready");
-    handed.apply();
-    handed.answers("taken");
-    handed.apply();
-    handed.reconciler("agent", "external");
-    handed.apply();
-    handed.apply();
-    handed.answers("offered");
+    handed.go_to_agent();
+    handed.leave_agent();
     let theirs = handed.another();
     theirs.checkout.edit("specs/mesh.yaml", "reconciler: rendered", "reconciler: agent");
     handed.exchange(theirs);
@@ -630,16 +635,8 @@ fn an_agent_answers_the_checkout_that_took_its_cluster() {
 #[test]
 fn an_agent_ends_an_offer_when_someone_else_writes_its_specs() {
     let (mut handed, _replica) = joined_with(RENDERED_WEST);
-    handed.reconciler("rendered", "agent");
-    handed.apply();
-    handed.answers("ready");
-    handed.apply();
-    handed.answers("taken");
-    handed.apply();
-    handed.reconciler("agent", "external");
-    handed.apply();
-    handed.apply();
-    handed.answers("offered");
+    handed.go_to_agent();
+    handed.leave_agent();
     handed.acting.runs();
     handed.answers("offered");
     // Helm leaves the annotations of others where they are
@@ -657,12 +654,7 @@ fn an_agent_ends_an_offer_when_someone_else_writes_its_specs() {
 #[test]
 fn an_object_that_no_spec_declares_keeps_the_crd_where_it_is() {
     let (mut handed, replica) = joined();
-    handed.reconciler("rendered", "agent");
-    handed.apply();
-    handed.answers("ready");
-    handed.apply();
-    handed.answers("taken");
-    handed.apply();
+    handed.go_to_agent();
     let spec =
         json!({ "metadataEndpoint": "https://127.0.0.1:1/metadata", "metadata": { "ca": handed.acting.ca.pem } });
     handed.acting.apiserver.put(OBJECTS, json!({ "metadata": { "name": "north", "generation": 1 }, "spec": spec }));
