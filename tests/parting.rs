@@ -25,7 +25,7 @@ use crate::support::world::name;
 const NAMES: [&str; 3] = ["ash", "birch", "cedar"];
 /// A time at which all certificates are valid, seconds since 1970.
 const BEGIN: i64 = 1_790_000_000;
-/// Rounds without a change after which nothing will change any more: what is waited for by the clock takes six of them.
+/// Rounds without a change after which nothing will change any more: what is waited for by the clock takes six of them, of seven minutes.
 const QUIET_ROUNDS: usize = 8;
 /// Rounds in which everything has come to rest.
 const ROUNDS: usize = 40;
@@ -328,6 +328,7 @@ impl AgentMesh {
         for _ in 0..ROUNDS {
             let before: Vec<NaiveFiles> = self.agents.values().map(|agent| agent.checkout.clone()).collect();
             self.round();
+            self.pass(390);
             let is_same = before.iter().eq(self.agents.values().map(|agent| &agent.checkout));
             quiet = if is_same { quiet + 1 } else { 0 };
             if quiet == QUIET_ROUNDS {
@@ -366,6 +367,29 @@ impl AgentMesh {
             (read.admits.get(from.uuid.as_str()).is_some_and(|keys| keys.contains(&key)), "admission by the peer"),
         ];
         needs.into_iter().filter(|(there, _)| !there).map(|(_, what)| what).collect()
+    }
+
+    fn happen(&mut self, event: AgentEvent) {
+        match event {
+            AgentEvent::Run(at) => drop(self.run(NAMES[at])),
+            AgentEvent::TakeUp(at) => self.take_up(NAMES[at]),
+            AgentEvent::Collect(at) => self.collect(NAMES[at]),
+            AgentEvent::Declare(one, other) => self.declare(NAMES[one], NAMES[other]),
+            AgentEvent::Delete(one, other) => self.delete(NAMES[one], NAMES[other]),
+            AgentEvent::Down(at) => self.agent(NAMES[at]).is_down = true,
+            AgentEvent::Up(at) => self.agent(NAMES[at]).is_down = false,
+            AgentEvent::Pass(seconds) => self.pass(seconds),
+        }
+        self.judge();
+    }
+
+    /// No one is down any more, and all comes to rest.
+    fn end(&mut self) {
+        for name in NAMES {
+            self.agent(name).is_down = false;
+        }
+        self.rest();
+        self.is_as_declared();
     }
 
     /// Nothing of a peer is left in a cluster.
@@ -575,24 +599,45 @@ proptest! {
     fn agents_that_join_and_part_keep_the_law(events in prop::collection::vec(agent_event(), 1..60)) {
         let mut mesh = AgentMesh::joined(3);
         for event in events {
-            match event {
-                AgentEvent::Run(at) => drop(mesh.run(NAMES[at])),
-                AgentEvent::TakeUp(at) => mesh.take_up(NAMES[at]),
-                AgentEvent::Collect(at) => mesh.collect(NAMES[at]),
-                AgentEvent::Declare(one, other) => mesh.declare(NAMES[one], NAMES[other]),
-                AgentEvent::Delete(one, other) => mesh.delete(NAMES[one], NAMES[other]),
-                AgentEvent::Down(at) => mesh.agent(NAMES[at]).is_down = true,
-                AgentEvent::Up(at) => mesh.agent(NAMES[at]).is_down = false,
-                AgentEvent::Pass(seconds) => mesh.pass(seconds),
-            }
-            mesh.judge();
+            mesh.happen(event);
         }
-        for name in NAMES {
-            mesh.agent(name).is_down = false;
-        }
-        mesh.rest();
-        mesh.is_as_declared();
+        mesh.end();
     }
+}
+
+/// The other side is through, and refuses, before this one saw that it reads no more.
+#[test]
+fn who_is_refused_before_it_saw_the_other_side_leave_is_through_as_well() {
+    use AgentEvent::{Collect, Delete, Down, Run, TakeUp, Up};
+    let events = [
+        Delete(1, 0),
+        Run(1),
+        TakeUp(1),
+        Collect(1),
+        Run(1),
+        Run(0),
+        Down(0),
+        TakeUp(0),
+        Run(2),
+        TakeUp(2),
+        Up(0),
+        Collect(0),
+        Down(2),
+        Up(0),
+        Up(1),
+        Collect(0),
+        Run(0),
+        Collect(1),
+        Collect(1),
+        Run(2),
+        Collect(1),
+        Run(0),
+    ];
+    let mut mesh = AgentMesh::joined(3);
+    for event in events {
+        mesh.happen(event);
+    }
+    mesh.end();
 }
 
 /// What another team gives up is taken away here as well, in the same order, though the spec has it; and joins anew when it is back.

@@ -226,13 +226,14 @@ impl Links<'_> {
         if !is_begun(link) || !is_begun(&back) {
             return None;
         }
-        self.refused(link).or_else(|| self.refused(&back))
+        self.refused(link, Withdrawn::Route).or_else(|| self.refused(&back, Withdrawn::Route))
     }
 
-    /// What it means that another team's reader, of which it is known that it reads the peer no more, or never did, refuses to show its
-    /// route: it has no link with the peer, since whoever has one admits the other. So it is over once its relay is not heard of
-    /// either. `None`: it does not refuse, or no one can tell whether its relay asks.
-    fn refused(&self, link: &Link) -> Option<Result<(), LinkWait>> {
+    /// What it means that another team's reader refuses to show what it has of the peer: it has no link with it, since whoever has one
+    /// admits the other. So it is over once its relay is not heard of either, for as long as a relay is silent that has no route; or,
+    /// where it is not known that it reads the peer no more, for as long as no watch lasts, from the first run that was refused.
+    /// `None`: it does not refuse, or no one can tell whether its relay asks.
+    fn refused(&self, link: &Link, object: Withdrawn) -> Option<Result<(), LinkWait>> {
         let Link { reader, peer } = link;
         self.mesh.clusters.get(reader).filter(|cluster| cluster.reconciler == Reconciler::External)?;
         let Err(UnseenReason::PrivateDocument(Failure::Unauthorized { status: 401, .. })) = self.showing(reader) else {
@@ -242,7 +243,14 @@ impl Links<'_> {
         let used = seen(&self.showing(peer).ok()??.credentials).ok()?;
         let uuid = self.known(reader)?.uuid();
         let used = used.iter().find(|used| used.cluster_uuid == *uuid);
-        let until = used.and_then(|used| used.last_used).map(|last| Timestamp::from_seconds(last) + RELAY_QUIET);
+        let last = used.and_then(|used| used.last_used).map(Timestamp::from_seconds);
+        let until = match object {
+            Withdrawn::Route => last.map(|last| last + RELAY_QUIET),
+            Withdrawn::Secret => {
+                let since = self.accepted.lock.link(reader, peer).and_then(|link| link.since).unwrap_or(self.now);
+                Some(last.map_or(since, |last| last.max(since)) + QUIET)
+            }
+        };
         match until.filter(|until| self.now < *until) {
             None => Some(Ok(())),
             Some(until) => Some(Err(LinkWait::Quiet { reader: reader.clone(), peer: peer.clone(), until })),
@@ -275,7 +283,14 @@ impl Links<'_> {
         });
         match gone {
             Ok(unproven) => self.go(link, Stage::LeavingTrust, unproven),
-            Err(reason) => self.stay(link, reason),
+            Err(reason) => match self.refused(link, Withdrawn::Secret) {
+                Some(Ok(())) => self.go(link, Stage::LeavingTrust, Vec::new()),
+                Some(Err(quiet)) => {
+                    self.begin_to_settle(link);
+                    self.wait(link, vec![quiet]);
+                }
+                None => self.stay(link, reason),
+            },
         }
     }
 
@@ -291,7 +306,7 @@ impl Links<'_> {
                 seen(&evidence.routes).map(|routes| routes.iter().all(|route| route.cluster_id != peer.cluster_id()))
             });
             if let Err(reason) = gone
-                && let Err(reason) = self.refused(direction).unwrap_or(Err(reason))
+                && let Err(reason) = self.refused(direction, Withdrawn::Route).unwrap_or(Err(reason))
             {
                 self.stay(link, reason);
                 return;

@@ -40,6 +40,8 @@ pub struct SeenInRun<'e> {
 
 /// How long a relay is not heard of that has no route: each is tried every 30 s, and what is shown is at most 2 minutes old.
 const RELAY_IS_SILENT: Duration = Duration::from_mins(3);
+/// How long a watch lasts at most, with what is shown late of it.
+const NO_WATCH_LASTS: Duration = Duration::from_mins(35);
 
 /// What of the step from one lock to the next breaks the law.
 pub fn step(mesh: &Mesh, before: &Lock, after: &Lock, seen: &SeenInRun<'_>, now: Timestamp) -> Vec<Breach> {
@@ -320,7 +322,7 @@ impl<'a> JudgedStep<'a> {
         let Some(id) = self.id_of(&link.peer) else { return false };
         let field = if used == Used::Secret { EvidenceField::Reads } else { EvidenceField::Routes };
         let is_required = reader.evidence.requires(field);
-        if used == Used::Route && self.is_refused(link) {
+        if self.is_refused(link, used) {
             return true;
         }
         let Some(published) = self.published_of(self.before, reader) else {
@@ -352,9 +354,9 @@ impl<'a> JudgedStep<'a> {
         reader.reconciler != Reconciler::Rendered || evidence.writer.as_ref().is_none_or(is_own)
     }
 
-    /// Another team's reader, which was seen to read the peer no more, does not admit the peer: so it has no link with it. And the
-    /// peer's api-proxy does not hear of its relay, as it would if it had.
-    fn is_refused(&self, link: &Link) -> bool {
+    /// Another team's reader does not admit the peer: so it has no link with it. And the peer's api-proxy does not hear of its relay, as it
+    /// would if it had; where it was not seen to read the peer no more, for as long as no watch lasts without a new request.
+    fn is_refused(&self, link: &Link, used_last: Used) -> bool {
         let (reader, peer) = (self.mesh.clusters.get(&link.reader), self.mesh.clusters.get(&link.peer));
         let (Some(reader), Some(peer)) = (reader, peer) else { return false };
         let known = self.before.clusters.get(&reader.name).map(|known| &known.public.cluster_uuid);
@@ -364,8 +366,13 @@ impl<'a> JudgedStep<'a> {
             return false;
         };
         let asked = used.iter().filter(|used| used.cluster_uuid == *uuid).filter_map(|used| used.last_used).max();
-        let is_silent = asked.is_none_or(|last| Timestamp::from_seconds(last) + RELAY_IS_SILENT <= self.now);
-        reader.reconciler == Reconciler::External && is_silent
+        let is_silent = |long| asked.is_none_or(|last| Timestamp::from_seconds(last) + long <= self.now);
+        let since = self.before.link(&link.reader, &link.peer).and_then(|link| link.since);
+        let is_over = match used_last {
+            Used::Secret => is_silent(NO_WATCH_LASTS) && since.is_some_and(|since| since + NO_WATCH_LASTS <= self.now),
+            Used::Route => is_silent(RELAY_IS_SILENT),
+        };
+        reader.reconciler == Reconciler::External && is_over
     }
 
     fn is_settled(&self, reader: &Cluster, before: &LockedLink) -> bool {
