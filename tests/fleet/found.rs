@@ -643,3 +643,18 @@ fn what_another_checkout_took_is_written_once_it_is_left() {
         ]);
     }
 }
+
+/// What is live has the marks until the run without them is synced.
+#[test]
+fn a_link_leaves_a_cluster_that_was_taken_back_once_the_marks_are_gone() {
+    let leaving = edit(0, "state", 0);
+    holds(&[
+        WalkStep::HandOver(0),
+        WalkStep::Revert(3),
+        Run(PLAIN),
+        WalkStep::Sync(0),
+        Run(PLAIN),
+        leaving,
+        Run(PLAIN),
+    ]);
+}

@@ -68,7 +68,7 @@ impl Links<'_> {
             };
             match is_over {
                 Ok(()) => {
-                    self.note_hand_over(name, None);
+                    self.end_hand_over(name, acts, noted);
                     self.forget_links_of_others(name, acts);
                 }
                 Err(lack) => self.wait_to_hand_over(name, acts, lack),
@@ -116,6 +116,16 @@ impl Links<'_> {
 
     fn noted(&self, name: &ClusterName) -> Option<HandOver> {
         self.accepted.lock.clusters.get(name)?.hand_over
+    }
+
+    /// A hand-over to this checkout ends with the marks. What is live has them until the run without them is seen, and no tool deletes
+    /// it.
+    fn end_hand_over(&mut self, name: &ClusterName, acts: Reconciler, noted: Option<HandOver>) {
+        let had_marks = acts == Reconciler::Rendered && noted.is_some_and(|last| !last.is_taken_back());
+        self.note_hand_over(name, had_marks.then(|| HandOver::taken_back(acts)));
+        if had_marks {
+            self.raise_serial(name);
+        }
     }
 
     /// Whoever acts in a cluster is to stay, and takes the marks off, which has to be seen.
