@@ -427,9 +427,9 @@ fn judge(
     let names = tree.names(reader.as_str())?;
     let locked = lock.serials.get(reader).copied().unwrap_or_default();
     let tree_is_of = carried.as_ref().map(|carried| carried.links);
-    // a checkout without any folder does not keep them, and one of another tool has none
-    let keeps_folders = is_synced_from_here(mesh, reader) && (!names.is_empty() || !tree.clusters()?.is_empty());
-    if tree_is_of.is_some() || keeps_folders {
+    // a checkout without any folder does not keep them; what is left of one that others write has none of its secrets
+    let keeps_folders = !mesh.inside && (!names.is_empty() || !tree.clusters()?.is_empty());
+    if is_written_here(mesh, lock, reader) && (tree_is_of.is_some() || keeps_folders) {
         let joined = lock.links_of(reader).filter(|(_, link)| link.stage == Stage::Joined).map(|(peer, _)| peer);
         let in_tree: BTreeSet<&str> = names.iter().map(String::as_str).collect();
         let ahead = joined.filter(|peer| !in_tree.contains(secret_file(peer).as_str()));
@@ -525,9 +525,12 @@ impl Serials {
     }
 }
 
-/// Whether a tool syncs the objects of a cluster's links from its folder.
-fn is_synced_from_here(mesh: &Mesh, cluster: &ClusterName) -> bool {
-    !mesh.inside && mesh.clusters.get(cluster).is_some_and(|cluster| cluster.reconciler == Reconciler::Rendered)
+/// Whether the objects of a cluster's links are written by who takes the run, as the links rest on it.
+fn is_written_here(mesh: &Mesh, lock: &Lock, cluster: &ClusterName) -> bool {
+    let acts = lock.clusters.get(cluster).and_then(|entry| entry.joined_with.as_ref());
+    let acts = acts.map(|joined| joined.spec.reconciler);
+    let acts = acts.or_else(|| mesh.clusters.get(cluster).map(|cluster| cluster.reconciler));
+    mesh.inside || acts == Some(Reconciler::Rendered)
 }
 
 fn is_ours(mesh: &MeshName, tree: &dyn Tree, reader: &ClusterName, file: &str) -> Result<bool, TreeError> {

@@ -658,3 +658,21 @@ fn a_link_leaves_a_cluster_that_was_taken_back_once_the_marks_are_gone() {
         Run(PLAIN),
     ]);
 }
+
+/// Its files, which no run writes any more, are refused: its links go with those of its peers all the same.
+#[test]
+fn links_of_a_cluster_that_others_have_leave_though_files_of_it_are_refused() {
+    let steps = [
+        Run(PLAIN),
+        Run(ACCEPT),
+        WalkStep::HandOver(0),
+        Run(ACCEPT),
+        Run(ACCEPT),
+        edit(0, "flatNetwork", 0),
+        Run(PLAIN),
+    ];
+    for argo in [false, true] {
+        let (_, taken) = super::walk(2, false, argo, &steps, &[], std::env::var_os("ISTHMUS_TELL").is_some());
+        taken.unwrap();
+    }
+}

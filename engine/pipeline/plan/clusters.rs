@@ -109,7 +109,9 @@ pub(crate) fn plan(
                         gathering.refuse(step, refusal);
                     }
                     gathering.withhold(&one.breaches);
-                    refused.insert(*name);
+                    if one.is_written {
+                        refused.insert(*name);
+                    }
                     continue;
                 }
                 for (step, change) in one.changes.objects {
@@ -303,7 +305,7 @@ fn of_cluster(
         Vec::new()
     };
     let RenderedCluster { waiting, warnings, overrides, .. } = rendered;
-    Ok(ClusterOutcome { changes, extra: extra.steps, differing, waiting, warnings, overrides, breaches })
+    Ok(ClusterOutcome { changes, extra: extra.steps, differing, waiting, warnings, overrides, breaches, is_written })
 }
 
 /// Every file of the checkout that is not ours, whether a step of a cluster says it or not.
@@ -335,6 +337,7 @@ pub(crate) fn refuse_breaches(
     name: &ClusterName,
     rendered: &RenderedCluster,
 ) -> Result<(), Stop> {
+    let is_written = !rendered.objects.is_empty() || acts_in(&program.lock, name) == Some(Reconciler::Rendered);
     let names = tree.names(name.as_str())?;
     if takes_gateway(&program.mesh, lock.0, name, rendered, names.iter()) {
         let refusal = CompareRefusal::Gateway { cluster: name.clone() };
@@ -414,6 +417,8 @@ fn judged(
             (None, text) if values.as_deref() == Some(path) => after.values = text,
             (None, _) => {}
         }
+    /// Whether this run writes objects of its links, or the one before did.
+    is_written: bool,
     }
     Ok(law::state(&program.mesh, lock, name, &before, &after))
 }
