@@ -842,6 +842,31 @@ fn a_link_closes_by_a_run_of_this_checkout_alone() {
     assert!(!links().contains("stage: leaving\n"), "{}", links());
 }
 
+/// No link here tells of what another checkout has: what is live there does.
+#[test]
+fn a_cluster_that_another_checkout_has_is_not_rendered_over() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let site = LinksCheckout::of(runtime.handle(), &["east", "west"]);
+    site.evidence("east", |evidence| evidence.writer = Some("theirs".parse().unwrap()));
+    let components = "multicluster: {image: example.com/engine, apiHost: api.east.example.com}";
+    let refused =
+        "the checkout whose engine has key `theirs` wrote what is live in `east`, and its links there would be cut";
+    for command in [["apply", "--create-keys"].as_slice(), &["apply", "--allow-delete"]] {
+        let ran = site.checkout.engine(command);
+        assert!(ran.code == 4 && ran.stdout.contains(refused), "{ran}");
+        assert!(!site.checkout.path("rendered/east").exists(), "{ran}");
+        assert!(site.checkout.path("rendered/west").exists(), "{ran}");
+    }
+    site.checkout.edit("specs/mesh.yaml", components, "reconciler: external");
+    site.checkout.engine(&["apply"]).done();
+    site.checkout.edit("specs/mesh.yaml", "reconciler: external", components);
+    let ran = site.checkout.engine(&["apply"]);
+    assert!(ran.code == 4 && ran.stdout.contains(refused), "{ran}");
+    site.evidence("east", |evidence| evidence.writer = None);
+    site.checkout.engine(&["apply"]).done();
+    assert!(site.checkout.path("rendered/east").exists());
+}
+
 /// A peer that is gone for good ends its links with a cluster that was left, too.
 #[test]
 fn what_was_left_forgets_a_peer_that_is_lost() {

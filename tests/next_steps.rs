@@ -304,6 +304,7 @@ fn what_is_refused_names_its_next_step() {
         CompareRefusal::WholeFolder { cluster: east() },
         CompareRefusal::Gateway { cluster: east() },
         CompareRefusal::UnknownCluster { cluster: east() },
+        CompareRefusal::OthersWrite { cluster: east(), key: "k1".parse().unwrap() },
     ] {
         match &refusal {
             CompareRefusal::Foreign { .. }
@@ -313,7 +314,8 @@ fn what_is_refused_names_its_next_step() {
             | CompareRefusal::FieldOfKustomization { .. }
             | CompareRefusal::WholeFolder { .. }
             | CompareRefusal::Gateway { .. }
-            | CompareRefusal::UnknownCluster { .. } => {}
+            | CompareRefusal::UnknownCluster { .. }
+            | CompareRefusal::OthersWrite { .. } => {}
         }
         reads_on(&refusal.explanation(), "refused:");
     }

@@ -489,7 +489,7 @@ fn certificates(text: &[u8]) -> impl Iterator<Item = RootCertificate> {
 }
 
 /// Path of the ConfigMap that carries a reader's serial.
-fn peers_path(reader: &ClusterName) -> String {
+pub(crate) fn peers_path(reader: &ClusterName) -> String {
     format!("{}/configmap-{PEERS}.yaml", rendered_folder(reader))
 }
 

@@ -676,3 +676,15 @@ fn links_of_a_cluster_that_others_have_leave_though_files_of_it_are_refused() {
         taken.unwrap();
     }
 }
+
+/// No link here tells that another checkout has it.
+#[test]
+fn what_another_checkout_has_is_not_written_over_where_no_link_rests_on_it() {
+    let reconciler = |choice| WalkStep::Edit(FieldEdit::Cluster(0, "reconciler", choice));
+    let (lost, active) = (edit(0, "state", 2), edit(0, "state", 3));
+    let left = [WalkStep::HandOver(0), WalkStep::Others(0), lost, Run(PLAIN), Run(PLAIN), active, reconciler(2)];
+    let (external, offered) = (reconciler(1), WalkStep::Others(0));
+    holds(&[left.as_slice(), &[Run(ACCEPT), Run(PLAIN)]].concat());
+    holds(&[left.as_slice(), &[Run(ACCEPT), WalkStep::SyncAll, external]].concat());
+    holds(&[left.as_slice(), &[offered, Run(RESTORE)]].concat());
+}

@@ -51,8 +51,8 @@ pub(crate) struct SimulatedIstiod {
     pub(crate) serial: u64,
     /// The run in which a checkout left the cluster to another one; 0: none did.
     pub(crate) offered: u64,
-    /// Another checkout's run is live.
-    pub(crate) is_of_others: bool,
+    /// The engine's key whose run is live, where it says so.
+    pub(crate) writer: Option<String>,
     /// Remote secrets: by the peer that they are for, the data key and the kubeconfig.
     pub(crate) secrets: BTreeMap<String, (String, String)>,
     /// CAs by which istiod knows its relay, by the peer that a secret is for.
@@ -118,6 +118,11 @@ impl SimulatedIstiod {
         self.aliases.contains(domain) || known.into_iter().all(|domains| domains.contains(domain))
     }
 
+    /// Whether another checkout wrote what is live.
+    pub(crate) fn is_of_others(&self) -> bool {
+        self.writer.as_deref() == Some(OTHERS)
+    }
+
     /// Reads all objects that are live.
     pub(crate) fn read(files: &NaiveFiles) -> Self {
         let mut all = Self::default();
@@ -180,7 +185,7 @@ impl SimulatedIstiod {
         self.engine.extend(one.engine.iter().cloned());
         self.serial = self.serial.max(one.serial);
         self.offered = self.offered.max(one.offered);
-        self.is_of_others |= one.is_of_others;
+        self.writer = self.writer.take().or_else(|| one.writer.clone());
         self.secrets.extend(one.secrets.clone());
         self.relay_cas.extend(one.relay_cas.clone());
         self.deployments.extend(one.deployments.iter().cloned());
@@ -279,7 +284,7 @@ impl SimulatedIstiod {
 
     fn peers(&mut self, file: &Value) {
         self.serial = file.get("serial").and_then(Value::as_u64).unwrap_or(0);
-        self.is_of_others = text(file, &["writer"]).as_deref() == Some(OTHERS);
+        self.writer = text(file, &["writer"]);
         for key in file.get("self").map(|own| items(own, "keys")).unwrap_or_default() {
             self.engine.insert(squeeze(&text(&key, &["pem"]).unwrap()));
         }

@@ -21,7 +21,7 @@ use isthmus::wire::metadata::{
 
 use serde_json::json;
 
-use super::istiod::{ISTIO_NAMESPACE, OTHERS, SimulatedIstiod, SimulatedNetwork};
+use super::istiod::{ISTIO_NAMESPACE, SimulatedIstiod, SimulatedNetwork};
 use super::others;
 use crate::support::naive::{NaiveFiles, squeeze};
 
@@ -264,7 +264,7 @@ impl FleetCluster {
 
     /// Whether it is another checkout's, which did not leave it.
     pub(crate) fn is_kept_by_others(&self) -> bool {
-        self.istiod.is_of_others && !self.is_offered()
+        self.istiod.is_of_others() && !self.is_offered()
     }
 
     /// Whether whoever has it leaves it to others.
@@ -274,7 +274,7 @@ impl FleetCluster {
 
     /// Another checkout takes what is left, or leaves what it has; whether it did.
     pub(crate) fn go_to_others(&mut self) -> bool {
-        let next = match (self.is_offered(), self.istiod.is_of_others) {
+        let next = match (self.is_offered(), self.istiod.is_of_others()) {
             (true, _) => others::taken(&self.live, !self.at.is_multiple_of(2)),
             (false, true) => others::offered(&self.live, self.istiod.serial + 1),
             (false, false) => return false,
@@ -535,7 +535,7 @@ impl FleetCluster {
             credentials: Reported::Seen(Vec::new()),
             mesh_config: shown(unknown, 5, self.standard(fleet)),
             serial: shown(unknown, 6, live.serial),
-            writer: live.is_of_others.then(|| OTHERS.parse().unwrap()),
+            writer: live.writer.as_ref().map(|id| id.parse().unwrap()),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::model::layout::{
 };
 use crate::model::lock::{Lock, LockedLink};
 use crate::model::mesh::{Cluster, Mesh, Reconciler, State};
-use crate::pipeline::accept::of_lock;
+use crate::pipeline::accept::{EvidenceState, of_lock};
 use crate::pipeline::advance::domain_notes;
 use crate::pipeline::agreement::Agreement;
 use crate::pipeline::law::{self, Breach, ClusterFiles, IsKnown};
@@ -32,6 +32,7 @@ use crate::pipeline::run::Decided;
 use crate::pipeline::template::Overridden;
 use crate::pipeline::tree::{File, Tree, TreeError};
 use crate::types::diagnostic::{Diagnostic, Diagnostics};
+use crate::types::key::KeyId;
 use crate::types::name::{ClusterName, Digest};
 use crate::types::object::YamlError;
 use crate::types::step::{StepId, StepKind};
@@ -68,7 +69,7 @@ pub(crate) fn plan(
     meter.begin(WorkStage::Comparing, names.len());
     let budget = TextBudget(AtomicUsize::new(MAX_KEPT_TEXT));
     let one = |name: &&ClusterName| {
-        let mut one = of_cluster(program, (&context, lock), name, (request, agreement), world)?;
+        let mut one = of_cluster(program, (&context, decided), name, (request, agreement), world)?;
         let objects = one.changes.objects.iter_mut().map(|(_, change)| &mut change.text);
         budget.take(objects.chain(one.extra.iter_mut().map(|step| &mut step.text)));
         meter.step();
@@ -237,6 +238,33 @@ fn is_left_to_others<'f>(
         && lock.linked().any(|linked| linked == name)
 }
 
+/// The engine's key of another checkout whose run is live in a cluster that is rendered here for the first time, or for the first time
+/// again: no link here that may be live tells of it, and this checkout has no run of that key.
+fn others_write(
+    program: &Program,
+    decided: &Decided,
+    name: &ClusterName,
+    tree: &dyn Tree,
+) -> Result<Option<KeyId>, TreeError> {
+    let lock = &program.lock;
+    let is_rendered = program.mesh.clusters.get(name).is_some_and(|cluster| cluster.reconciler == Reconciler::Rendered);
+    let is_restored = || decided.restored.keys().any(|link| link.ends().contains(&name));
+    let is_linked = || !lock.only_joins(name) || is_restored();
+    if !is_rendered || lock.engine_keys.is_empty() || is_linked() {
+        return Ok(None);
+    }
+    let assessment = decided.accepted.as_ref().and_then(|accepted| accepted.assessments.get(name));
+    let Some(EvidenceState::Published(evidence)) = assessment.map(|assessment| &assessment.evidence) else {
+        return Ok(None);
+    };
+    let Some(key) = evidence.writer.as_ref().filter(|key| !lock.engine_keys.contains_key(*key)) else {
+        return Ok(None);
+    };
+    // a key of this checkout that was replaced since
+    let is_own = security::written_peers(tree, name)?.is_some_and(|peers| peers.writer.as_ref() == Some(key));
+    Ok((!is_own).then(|| key.clone()))
+}
+
 /// Keeps what would go. Whether anything would.
 fn drop_deletions(changes: &mut ClusterChanges, extra: &mut ExtraChanges) -> bool {
     let before = changes.objects.len() + extra.steps.len();
@@ -262,11 +290,12 @@ fn compared_with(decided: &Decided, world: &World<'_>) -> Compared {
 /// Renders and compares one cluster.
 fn of_cluster(
     program: &Program,
-    (context, lock): (&RenderContext<'_>, &Lock),
+    (context, decided): (&RenderContext<'_>, &Decided),
     name: &ClusterName,
     (request, agreement): (&Request, &Agreement),
     world: &World<'_>,
 ) -> Result<ClusterOutcome, Stop> {
+    let lock = &decided.advanced.lock;
     let (mesh, tree) = (&program.mesh, world.base.as_ref().map_or(world.tree, |base| base.tree));
     let is_known = |name: &ClusterName| world.narrow.is_none() && !agreement.holds_back(name);
     let mut rendered = context.render(name).map_err(Stop::Findings)?;
@@ -297,6 +326,10 @@ fn of_cluster(
         let refusal = CompareRefusal::Gateway { cluster: name.clone() };
         changes.refused.push((StepId::of(StepKind::RenderComponents, name), refusal));
     }
+    if let Some(key) = others_write(program, decided, name, tree)? {
+        let refusal = CompareRefusal::OthersWrite { cluster: name.clone(), key };
+        changes.refused.push((StepId::of(StepKind::RenderComponents, name), refusal));
+    }
     rendered.warnings.extend(second_gateway(mesh, lock, name, &rendered, files.keys()));
     let is_changed = !changes.objects.is_empty() || !extra.steps.is_empty();
     let breaches = if is_changed && changes.refused.is_empty() {
@@ -304,6 +337,7 @@ fn of_cluster(
     } else {
         Vec::new()
     };
+    let is_written = !rendered.objects.is_empty() || acts_in(&program.lock, name) == Some(Reconciler::Rendered);
     let RenderedCluster { waiting, warnings, overrides, .. } = rendered;
     Ok(ClusterOutcome { changes, extra: extra.steps, differing, waiting, warnings, overrides, breaches, is_written })
 }
@@ -337,7 +371,6 @@ pub(crate) fn refuse_breaches(
     name: &ClusterName,
     rendered: &RenderedCluster,
 ) -> Result<(), Stop> {
-    let is_written = !rendered.objects.is_empty() || acts_in(&program.lock, name) == Some(Reconciler::Rendered);
     let names = tree.names(name.as_str())?;
     if takes_gateway(&program.mesh, lock.0, name, rendered, names.iter()) {
         let refusal = CompareRefusal::Gateway { cluster: name.clone() };
@@ -384,6 +417,8 @@ struct ClusterOutcome {
     warnings: Vec<Diagnostic>,
     overrides: BTreeMap<Arc<str>, Vec<Overridden>>,
     breaches: Vec<Breach>,
+    /// Whether this run writes objects of its links, or the one before did.
+    is_written: bool,
 }
 
 /// What the files of a cluster would lack by the law, reported at the steps of its links.
@@ -417,8 +452,6 @@ fn judged(
             (None, text) if values.as_deref() == Some(path) => after.values = text,
             (None, _) => {}
         }
-    /// Whether this run writes objects of its links, or the one before did.
-    is_written: bool,
     }
     Ok(law::state(&program.mesh, lock, name, &before, &after))
 }

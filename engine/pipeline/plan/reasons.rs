@@ -6,6 +6,7 @@ use std::fmt;
 
 use crate::model::layout::{GATEWAY_FILE, rendered_folder};
 use crate::types::explanation::{Code, Explain, Explanation};
+use crate::types::key::KeyId;
 use crate::types::name::ClusterName;
 use crate::types::text::quoted;
 
@@ -50,6 +51,12 @@ pub enum CompareRefusal {
     Gateway { cluster: ClusterName },
     /// A folder with objects of ours, of a cluster that is neither declared nor in the lock.
     UnknownCluster { cluster: ClusterName },
+    /// What is live in a cluster is of another checkout's run, and no link here is: the links there would be cut.
+    OthersWrite {
+        cluster: ClusterName,
+        /// The key of the engine whose run it is.
+        key: KeyId,
+    },
 }
 
 /// Whose an object is that is not ours.
@@ -93,7 +100,9 @@ impl CompareRefusal {
             | Self::ListedByKustomization { path, .. }
             | Self::FieldOfKustomization { path, .. } => path.clone(),
             Self::Gateway { cluster } => format!("{}/{GATEWAY_FILE}", rendered_folder(cluster)),
-            Self::WholeFolder { cluster } | Self::UnknownCluster { cluster } => rendered_folder(cluster),
+            Self::WholeFolder { cluster } | Self::UnknownCluster { cluster } | Self::OthersWrite { cluster, .. } => {
+                rendered_folder(cluster)
+            }
         }
     }
 
@@ -104,6 +113,7 @@ impl CompareRefusal {
             Self::ListedByKustomization { .. } | Self::FieldOfKustomization { .. } => Code::KustomizationNotOurs,
             Self::WholeFolder { .. } | Self::Gateway { .. } => Code::TooManyDeletions,
             Self::UnknownCluster { .. } => Code::FolderOfUnknownCluster,
+            Self::OthersWrite { .. } => Code::HandOver,
         }
     }
 }
@@ -141,6 +151,12 @@ impl Explain for CompareRefusal {
             Self::UnknownCluster { cluster } => (
                 format!("`rendered/{cluster}` holds objects of a cluster that neither spec nor lock knows"),
                 "restore its document and lock, or delete by hand what `rendered/` and `values/` hold of it",
+            ),
+            Self::OthersWrite { cluster, key } => (
+                format!(
+                    "the checkout whose engine has key `{key}` wrote what is live in `{cluster}`, and its links there would be cut"
+                ),
+                "set `reconciler: external` for it; to take it over, have the other checkout leave it and use --restore-links",
             ),
         };
         Explanation::new(self.code(), message).hint(hint)

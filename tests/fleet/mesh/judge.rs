@@ -7,7 +7,7 @@ use isthmus::pipeline::plan::Plan;
 use isthmus::types::explanation::Code;
 
 use super::law::{ALL_NEEDS, Broken, Law, LinkNeed, MissingNeed, ReaderAndPeer, Why, broken, short};
-use super::{FleetMesh, PEERS_FILE};
+use super::{FleetMesh, PEERS_FILE, folder_of};
 use crate::istiod::{RelayRoute, SimulatedIstiod, SimulatedNetwork};
 use crate::site::{ClusterTrouble, FleetCluster};
 use crate::support::naive::NaiveFiles;
@@ -438,13 +438,20 @@ impl FleetMesh {
         Ok(())
     }
 
-    /// What another checkout has, and does not leave, is not written while links of this one rest on it: their lock says who has it.
-    pub(super) fn judge_writers(&self, before: &NaiveFiles) -> Result<(), Broken> {
+    /// What another checkout has, and does not leave, is not written while links of this one rest on it: their lock says who has it. Nor
+    /// where it is seen and nothing was written here before.
+    pub(super) fn judge_writers(&self, before: &NaiveFiles, asks: bool) -> Result<(), Broken> {
         // whose untrue identity was accepted is another cluster for the lock
         let is_misled = |why: &BTreeSet<(LinkNeed, Why)>| why.iter().any(|(_, why)| *why == Why::Accepted);
         let is_itself = |site: &FleetCluster| !self.misled.get(site.name).is_some_and(is_misled);
-        let is_theirs =
-            |site: &FleetCluster| is_left_to_others(before, site.name) && site.is_kept_by_others() && is_itself(site);
+        let is_seen = |site: &FleetCluster| {
+            let is_shown = self.wish.keys().iter().any(|key| site.istiod.engine.contains(key));
+            asks && site.trouble.is_none() && is_shown && folder_of(before, site.name).is_empty()
+        };
+        let is_theirs = |site: &FleetCluster| {
+            let is_known = is_left_to_others(before, site.name) || is_seen(site);
+            is_known && site.is_kept_by_others() && is_itself(site)
+        };
         let written = |site: &&FleetCluster| is_theirs(site) && self.folder(site.name).contains_key(PEERS_FILE);
         match self.sites.values().find(written) {
             Some(site) => broken(Law::TwoWriters, site.name),

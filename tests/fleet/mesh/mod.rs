@@ -19,6 +19,7 @@ use isthmus::pipeline::plan::Plan;
 use isthmus::pipeline::{FactSource, Input, Program, Request, Stop, Until, World, run};
 use isthmus::spec::SourceFile;
 use isthmus::types::explanation::Code;
+use isthmus::types::key::PublicKey;
 use isthmus::types::name::ClusterName;
 use isthmus::types::time::Timestamp;
 
@@ -26,7 +27,7 @@ use self::law::{ALL_NEEDS, LinkNeed};
 pub(crate) use self::law::{Broken, Law, MissingNeed, ReaderAndPeer, Why};
 use super::istiod::{SimulatedIstiod, stays};
 use super::site::{FleetCluster, FleetEvent, NAMES};
-use super::wish::WantedSpecs;
+use super::wish::{WantedSpecs, engine_key};
 use crate::support::naive::{NaiveFiles, squeeze};
 use crate::support::road::{self, Changes};
 
@@ -149,7 +150,7 @@ impl FleetMesh {
             sites: names.iter().map(|name| (*name, FleetCluster::new(name))).collect(),
             taken: wish.clone(),
             wish,
-            checkout: NaiveFiles::new(),
+            checkout: own_key(),
             commits: Vec::new(),
             synced: BTreeMap::new(),
             now: START,
@@ -240,7 +241,7 @@ impl FleetMesh {
     /// Whether a cluster was left to another checkout, which may have taken it.
     fn is_left(&self, cluster: &str) -> bool {
         let istiod = &self.site(cluster).istiod;
-        (istiod.offered > 0 || istiod.is_of_others) && !self.folder(cluster).contains_key(PEERS_FILE)
+        (istiod.offered > 0 || istiod.is_of_others()) && !self.folder(cluster).contains_key(PEERS_FILE)
     }
 
     /// All files of a cluster's folder.
@@ -270,7 +271,7 @@ impl FleetMesh {
             // a tool finds no folder, and changes nothing
             let is_gone = self.folder(name).is_empty();
             let mut files = self.built(name).or_else(|| is_gone.then(NaiveFiles::new))?;
-            let is_theirs = is_gone && self.site(name).istiod.is_of_others;
+            let is_theirs = is_gone && self.site(name).istiod.is_of_others();
             for (file, bytes) in self.site(name).live.iter().filter(|(_, bytes)| is_theirs || stays(bytes, self.argo)) {
                 files.entry(file.clone()).or_insert_with(|| bytes.clone());
             }
@@ -287,7 +288,7 @@ impl FleetMesh {
     /// Files whose live objects a tool changes, or takes away, to have these.
     fn behind_of(&self, cluster: &str, wanted: &NaiveFiles) -> Vec<String> {
         let live = &self.site(cluster).live;
-        if wanted.is_empty() && self.site(cluster).istiod.is_of_others {
+        if wanted.is_empty() && self.site(cluster).istiod.is_of_others() {
             // what another one's tool syncs is none of the objects that this one's knows
             return Vec::new();
         }
@@ -604,7 +605,7 @@ impl FleetMesh {
         self.judge_foreign(&files, flags.restore)?;
         self.judge_lock(&files)?;
         self.judge_merged(&before, &after)?;
-        self.judge_writers(&files)?;
+        self.judge_writers(&files, asks)?;
         self.judge_checker(&plan)?;
         // the tree of a cluster that is paused, or of which something is lost, keeps what was done to it
         let keeps = plan.is_refused() || self.names().into_iter().any(|name| self.wish.state(name) == Some("paused"));
@@ -700,6 +701,13 @@ impl FleetMesh {
             }
         }
     }
+}
+
+/// The file of the lock with the engine's key.
+fn own_key() -> NaiveFiles {
+    let key = PublicKey::from_pem(&engine_key(0)).unwrap();
+    let lock = Lock { engine_keys: [("key-0".parse().unwrap(), key)].into(), ..Lock::default() };
+    lock.to_files().unwrap().into_iter().map(|(path, text)| (path, text.into_bytes())).collect()
 }
 
 fn folder_of(checkout: &NaiveFiles, cluster: &str) -> NaiveFiles {

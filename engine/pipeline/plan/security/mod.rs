@@ -20,4 +20,5 @@ pub use self::link_change::{LinkCause, LinkChange, LinkEffect};
 pub use self::policy_rule::PolicyRule;
 pub(crate) use self::run::of_run;
 pub use self::share_change::ShareChange;
+pub(crate) use self::shares::written_peers;
 pub use self::spec_field::SpecField;

@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::layout::rendered_folder;
 use crate::model::link::Link;
 use crate::model::lock::Lock;
 use crate::model::mesh::{Cluster, Mesh};
+use crate::pipeline::agreement::peers_path;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::plan::security::item::{SecurityChange, SecurityItem};
 use crate::pipeline::plan::security::share_change::ShareChange;
 use crate::pipeline::tree::{Tree, TreeError};
 use crate::types::name::ClusterName;
 use crate::types::object::parse;
-use crate::wire::peers::{PEERS, PEERS_FILE, PeersFile};
+use crate::wire::peers::{PEERS_FILE, PeersFile};
 use crate::wire::share::Share;
 
 /// What becomes of a share: before, after, and whether the version before had none.
@@ -71,11 +71,10 @@ pub(super) fn written(mesh: &Mesh, plan: &Plan, lock: &Lock, tree: &dyn Tree) ->
     let changes: BTreeSet<&str> =
         plan.steps.iter().flat_map(|step| &step.objects).map(|change| change.path.as_str()).collect();
     for cluster in mesh.clusters.values() {
-        let path = format!("{}/configmap-{PEERS}.yaml", rendered_folder(&cluster.name));
-        if !changes.contains(path.as_str()) {
+        if !changes.contains(peers_path(&cluster.name).as_str()) {
             continue;
         }
-        let Some(before) = tree.file(&path)?.and_then(|bytes| admitted(&bytes)) else { continue };
+        let Some(before) = written_peers(tree, &cluster.name)? else { continue };
         of_cluster(cluster, &before, lock, &mut groups);
     }
     Ok(groups.items())
@@ -92,9 +91,12 @@ fn of_cluster(cluster: &Cluster, before: &PeersFile, lock: &Lock, groups: &mut S
     }
 }
 
-/// The file of peers in a ConfigMap that a run wrote.
-fn admitted(bytes: &[u8]) -> Option<PeersFile> {
-    let object = parse(bytes)?;
-    let text = object.fields.get("data")?.get(PEERS_FILE)?.as_str()?;
-    PeersFile::parse(text.as_bytes()).ok()
+/// The file of peers in the ConfigMap that a run wrote for a cluster.
+pub(crate) fn written_peers(tree: &dyn Tree, cluster: &ClusterName) -> Result<Option<PeersFile>, TreeError> {
+    let read = |bytes: Vec<u8>| {
+        let object = parse(&bytes)?;
+        let text = object.fields.get("data")?.get(PEERS_FILE)?.as_str()?;
+        PeersFile::parse(text.as_bytes()).ok()
+    };
+    Ok(tree.file(&peers_path(cluster))?.and_then(read))
 }
