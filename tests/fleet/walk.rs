@@ -26,7 +26,7 @@ pub(crate) enum WalkStep {
     SyncAll,
     /// Runs and syncs, one after the other, as a watch would.
     Converge,
-    /// The cluster is left to another checkout, or taken back, as far as two runs that are synced bring it. Named walks alone have it.
+    /// The cluster is left to another checkout, or taken back, as far as two runs that are synced bring it.
     HandOver(usize),
     /// Another checkout takes the cluster that was left, or leaves it again.
     Others(usize),
@@ -176,6 +176,8 @@ pub(crate) struct WalkTheme {
     field: Option<&'static str>,
     /// How that cluster misbehaves now and then, if it does.
     trouble: Option<ClusterTrouble>,
+    /// Whether that cluster goes to another checkout and comes back.
+    hands_over: bool,
 }
 
 /// Fields that state what a cluster in this trouble publishes otherwise, or not.
@@ -208,11 +210,14 @@ impl WalkTheme {
         let field = prop::option::of(select(CLUSTER_FIELDS.to_vec()));
         let any = (field, prop::option::of(troubles()));
         let same = select(SAME.to_vec()).prop_map(|(field, trouble)| (Some(field), Some(trouble)));
-        (kinds, 0..4_usize, prop_oneof![2 => any, 1 => same]).prop_map(|(kinds, cluster, (field, trouble))| Self {
+        let hands_over = prop_oneof![4 => Just(false), 1 => Just(true)];
+        let any = (kinds, 0..4_usize, prop_oneof![2 => any, 1 => same], hands_over);
+        any.prop_map(|(kinds, cluster, (field, trouble), hands_over)| Self {
             kinds,
             cluster,
             field,
             trouble,
+            hands_over,
         })
     }
 
@@ -261,12 +266,16 @@ impl WalkTheme {
             (1, (cluster(), 0..3_usize).prop_map(|(c, kind)| WalkStep::Foreign(c, kind)).boxed()),
             (1, (1..6_usize, flags()).prop_map(|(back, flags)| WalkStep::OtherEngine(back, flags)).boxed()),
             (1, (cluster(), 1..8_usize).prop_map(|(c, back)| WalkStep::OldRendered(c, back)).boxed()),
+            (1, cluster().prop_map(WalkStep::HandOver).boxed()),
+            (1, cluster().prop_map(WalkStep::Others).boxed()),
         ];
         let chosen = kinds.into_iter().enumerate().filter(|(at, _)| self.kinds & (1 << at) != 0);
         let always =
             [(16, self.edit().prop_map(WalkStep::Edit).boxed()), (12, flags().prop_map(WalkStep::Run).boxed())];
         let own = self.own_trouble().map(|trouble| (8, trouble));
-        Union::new_weighted(always.into_iter().chain(own).chain(chosen.map(|(_, kind)| kind)).collect())
+        let goes = [WalkStep::HandOver(self.cluster), WalkStep::Others(self.cluster)];
+        let goes = self.hands_over.then(|| (40, select(goes.to_vec()).boxed()));
+        Union::new_weighted(always.into_iter().chain(own).chain(goes).chain(chosen.map(|(_, kind)| kind)).collect())
     }
 }
 

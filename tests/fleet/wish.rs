@@ -91,8 +91,7 @@ fn choices(field: &str, site: &FleetCluster, other: &FleetCluster) -> Vec<Option
     let name = site.name;
     let values = match field {
         "state" => vec![json!("leaving"), json!("paused"), json!("lost"), json!("active")],
-        // what no link rests on is left to another checkout by named walks alone
-        "reconciler" => vec![json!("deckhouse"), json!("deckhouse"), json!("rendered")],
+        "reconciler" => vec![json!("deckhouse"), json!("external"), json!("rendered")],
         "clusterID" => vec![json!(format!("{name}-id")), json!(other.name)],
         "network" => vec![json!(format!("network-{name}-stated")), json!(other.network()), json!(site.network())],
         "trustDomain" => vec![json!(format!("{name}.example")), json!("cluster.local"), json!(site.domain())],
