@@ -688,3 +688,26 @@ fn what_another_checkout_has_is_not_written_over_where_no_link_rests_on_it() {
     holds(&[left.as_slice(), &[Run(ACCEPT), WalkStep::SyncAll, external]].concat());
     holds(&[left.as_slice(), &[offered, Run(RESTORE)]].concat());
 }
+
+/// A file of someone else keeps the lock's links as they are, also where another checkout has the cluster.
+#[test]
+fn a_foreign_file_keeps_the_links_of_a_cluster_that_others_have() {
+    let hand_over = || WalkStep::HandOver(1);
+    holds(&[hand_over(), WalkStep::Others(1), hand_over(), WalkStep::Foreign(1, 0), hand_over()]);
+}
+
+/// What it reads was declared closed, and is live yet.
+#[test]
+fn a_cluster_that_was_lost_is_left_to_others() {
+    let steps = [edit(1, "state", 2), Run(PLAIN), Run(PLAIN), edit(1, "state", 3), Run(PLAIN), WalkStep::HandOver(1)];
+    holds(&steps);
+}
+
+/// Another checkout that leaves a cluster says what links there are.
+#[test]
+fn what_is_left_without_a_link_here_is_taken_with_its_links() {
+    let pair = WalkStep::Edit(FieldEdit::Pair(1, 2));
+    let (hand_over, others) = (|| WalkStep::HandOver(1), || WalkStep::Others(1));
+    let half = WalkStep::Trouble(1, ClusterTrouble::Half(38));
+    holds(&[hand_over(), pair, others(), others(), half, hand_over(), hand_over()]);
+}

@@ -89,7 +89,7 @@ impl Links<'_> {
     }
 
     /// Whether another checkout leaves a cluster to who acts there.
-    fn is_left_to(&self, name: &ClusterName, acts: Reconciler) -> bool {
+    pub(super) fn is_left_to(&self, name: &ClusterName, acts: Reconciler) -> bool {
         let is_offered = |state: &HandOverState| state.to == writer(acts) && state.stage == HandOverStage::Offered;
         matches!(acts, Reconciler::Rendered | Reconciler::Agent) && self.answer(name).is_ok_and(is_offered)
     }

@@ -110,7 +110,7 @@ pub(crate) fn plan(
                         gathering.refuse(step, refusal);
                     }
                     gathering.withhold(&one.breaches);
-                    if one.is_written {
+                    if one.keeps_links {
                         refused.insert(*name);
                     }
                     continue;
@@ -337,9 +337,13 @@ fn of_cluster(
     } else {
         Vec::new()
     };
-    let is_written = !rendered.objects.is_empty() || acts_in(&program.lock, name) == Some(Reconciler::Rendered);
+    // components that are left of a cluster that others have say nothing of its links
+    let is_left = |refusal: &CompareRefusal| matches!(refusal, CompareRefusal::WholeFolder { .. });
+    let keeps_links = !rendered.objects.is_empty()
+        || acts_in(&program.lock, name) == Some(Reconciler::Rendered)
+        || changes.refused.iter().any(|(_, refusal)| !is_left(refusal));
     let RenderedCluster { waiting, warnings, overrides, .. } = rendered;
-    Ok(ClusterOutcome { changes, extra: extra.steps, differing, waiting, warnings, overrides, breaches, is_written })
+    Ok(ClusterOutcome { changes, extra: extra.steps, differing, waiting, warnings, overrides, breaches, keeps_links })
 }
 
 /// Every file of the checkout that is not ours, whether a step of a cluster says it or not.
@@ -417,8 +421,8 @@ struct ClusterOutcome {
     warnings: Vec<Diagnostic>,
     overrides: BTreeMap<Arc<str>, Vec<Overridden>>,
     breaches: Vec<Breach>,
-    /// Whether this run writes objects of its links, or the one before did.
-    is_written: bool,
+    /// Whether its links stay as they were where something of it is refused.
+    keeps_links: bool,
 }
 
 /// What the files of a cluster would lack by the law, reported at the steps of its links.

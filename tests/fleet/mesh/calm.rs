@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use isthmus::pipeline::plan::Plan;
+use isthmus::pipeline::plan::{Plan, StepState};
 use isthmus::types::explanation::Code;
 use isthmus::types::name::ClusterName;
 
@@ -146,10 +146,12 @@ impl FleetMesh {
     /// Runs and syncs until nothing changes and nothing waits, or a run is refused.
     fn settle(&mut self) -> Result<FleetOutcome, Broken> {
         let mut named = BTreeMap::new();
+        let mut restore = false;
         for _ in 0..16 {
             self.sync_all()?;
             self.now += 30 * HOUR;
-            let outcome = self.run(RunFlags { allow_delete: true, accept: true, ..RunFlags::default() })?;
+            let outcome = self.run(RunFlags { allow_delete: true, accept: true, restore, ..RunFlags::default() })?;
+            restore = matches!(&outcome, FleetOutcome::Done(plan) if asks_to_restore(plan));
             if (outcome.is_idle() && self.is_synced()) || matches!(outcome, FleetOutcome::Refused(_)) {
                 return Ok(outcome);
             }
@@ -225,6 +227,13 @@ impl FleetMesh {
             FleetOutcome::Refused(others) => broken(Law::Unrest, format!("{reasons:?} and then {others:?}")),
         }
     }
+}
+
+/// Whether a plan refuses what only links that are restored let it do.
+fn asks_to_restore(plan: &Plan) -> bool {
+    let refused = plan.steps.iter().filter(|step| matches!(step.state, StepState::Refused(_)));
+    let mut hints = refused.flat_map(|step| step.state.explanations()).filter_map(|why| why.hint.as_ref());
+    hints.any(|hint| hint.contains("--restore-links"))
 }
 
 /// Fields that rest on links say again what they said.

@@ -67,7 +67,9 @@ impl Why {
             Self::Event | Self::Hand | Self::Stated | Self::Lies | Self::Accepted => true,
             Self::Unseen => matches!(law, Law::LockedOpening | Law::LiveOpening),
             // no one sees when it opens, and time says when it is closed; a secret in the tree is in use
-            Self::Vouched | Self::Deployed | Self::Lost => opens || (!held && law != Law::LiveTaking),
+            Self::Vouched | Self::Deployed => opens || (!held && law != Law::LiveTaking),
+            // it was declared to be closed
+            Self::Lost => opens || !held,
             // what a run opens is for the new one
             Self::Rebuilt => law == Law::LiveOpening || (!opens && !held),
         }
