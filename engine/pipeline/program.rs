@@ -1,6 +1,8 @@
 //! A compiled checkout: what specs, templates and lock say together.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::checkout::CheckoutError;
 use crate::cluster::objects::ApplyError;
@@ -173,6 +175,42 @@ pub struct Program {
     pub(super) templates: ComponentTemplates,
     pub(super) policy: Option<Policy>,
     pub(super) lock_files: BTreeMap<String, Vec<u8>>,
+    /// The specs as compiled, before the lock changed anything of them.
+    specs: Arc<CompiledSpecs>,
+}
+
+/// Specs, what other files they were compiled with, and what came of it.
+#[derive(Debug)]
+struct CompiledSpecs {
+    sources: Vec<SourceFile>,
+    /// Files of the checkout that were asked for, by path.
+    files: BTreeMap<String, Option<Vec<u8>>>,
+    mesh: Mesh,
+    warnings: Diagnostics,
+}
+
+impl CompiledSpecs {
+    /// Those of before, if all that they were made of is the same; else compiled anew.
+    fn after(
+        before: Option<&Arc<Self>>,
+        sources: &[SourceFile],
+        file: &dyn Fn(&str) -> Option<Vec<u8>>,
+    ) -> Result<Arc<Self>, Diagnostics> {
+        let is_same = |before: &&Arc<Self>| {
+            // all of them are asked for: who watches the checkout learns of them so
+            before.sources == sources && before.files.iter().fold(true, |same, (path, was)| (file(path) == *was) & same)
+        };
+        if let Some(before) = before.filter(is_same) {
+            return Ok(before.clone());
+        }
+        let files = RefCell::new(BTreeMap::new());
+        let (mesh, warnings) = compile::load(sources, env!("CARGO_PKG_VERSION"), &|path| {
+            let found = file(path);
+            files.borrow_mut().insert(path.to_owned(), found.clone());
+            found
+        })?;
+        Ok(Arc::new(Self { sources: sources.to_vec(), files: files.into_inner(), mesh, warnings }))
+    }
 }
 
 impl Program {
@@ -181,7 +219,8 @@ impl Program {
         Self::load_after(None, input, file)
     }
 
-    /// The same, with the lock and the rendered templates of what was compiled before where their files are the same.
+    /// The same, with what was compiled before where the files that it was made of are the same: specs, each file of the lock, and what
+    /// was rendered.
     pub fn load_after(
         before: Option<&Self>,
         input: &Input,
@@ -191,20 +230,24 @@ impl Program {
         let same = before.filter(|before| before.lock_files == input.lock);
         let lock = match same {
             Some(before) => Ok((before.lock.clone(), before.unreadable.clone())),
-            None => Lock::read(input.lock.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()))),
+            None => {
+                let files = input.lock.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
+                Lock::read_after(files, &|path, bytes| before?.locked(path, bytes))
+            }
         };
         let templates = Templates::load(&input.templates);
         let policy = file(POLICY).map(|bytes| parse_policy(&SourceFile { path: POLICY.into(), bytes })).transpose();
-        let compiled = compile::load(&input.specs, env!("CARGO_PKG_VERSION"), file);
+        let compiled = CompiledSpecs::after(before.map(|before| &before.specs), &input.specs, file);
         let lock = lock.map_err(|found| findings.extend(found)).ok();
         let templates = templates.map_err(|found| findings.extend(found)).ok();
         let policy = policy.map_err(|found| findings.extend(found)).ok();
         let compiled = compiled.map_err(|found| findings.extend(found)).ok();
-        let (Some((lock, unreadable)), Some(templates), Some(policy), Some((mut mesh, mut warnings))) =
+        let (Some((lock, unreadable)), Some(templates), Some(policy), Some(specs)) =
             (lock, templates, policy, compiled)
         else {
             return Err(Stop::Findings(findings));
         };
+        let (mut mesh, mut warnings) = (specs.mesh.clone(), specs.warnings.clone());
         if let Some(key) = &input.inside {
             mesh.act_inside(key.clone());
         }
@@ -216,11 +259,17 @@ impl Program {
         keep_what_links_rest_on(&mut mesh, &lock);
         expect_no_evidence_of_deckhouse(&mut mesh, &lock);
         let restored = RestoredLinks::new();
-        let program = Self { mesh, lock, unreadable, restored, warnings, templates, policy, lock_files };
+        let program = Self { mesh, lock, unreadable, restored, warnings, templates, policy, lock_files, specs };
         program.refuse_vanished()?;
         program.refuse_edits()?;
         program.refuse_claims()?;
         Ok(program)
+    }
+
+    /// What a file of the lock holds, if it holds what it held; `None` where it could not be read, or may not be what was read.
+    fn locked(&self, path: &str, bytes: &[u8]) -> Option<Lock> {
+        let is_same = self.lock_files.get(path).is_some_and(|before| before == bytes);
+        (is_same && self.restored.is_empty() && !self.unreadable.has(path)).then(|| self.lock.part(path))?
     }
 
     /// The files of the lock that a checkout hands over to the agent of a cluster, as that agent keeps them: what its peers rest on is

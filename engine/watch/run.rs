@@ -47,8 +47,10 @@ pub(super) struct Watcher<'a> {
     live: Live,
     pages: Pages,
     fingerprints: Arc<Fingerprints>,
-    /// The checkout as last compiled; gone once a run wrote another lock.
+    /// The checkout as last compiled.
     program: Option<Arc<Program>>,
+    /// A run wrote another lock since.
+    is_stale: bool,
     /// What was said of the last run, so that the same is not said again.
     last_shown: Option<Digest>,
     /// Messages on what is in the way, for the same reason.
@@ -104,6 +106,7 @@ impl<'a> Watcher<'a> {
             pages,
             fingerprints: Arc::default(),
             program: None,
+            is_stale: false,
             last_shown: None,
             reported: None,
             rejected: 0,
@@ -194,13 +197,17 @@ impl<'a> Watcher<'a> {
     }
 
     fn program(&mut self) -> Result<Arc<Program>, CommandError> {
-        if let Some(program) = &self.program {
+        if let Some(program) = self.program.as_ref().filter(|_| !self.is_stale) {
             return Ok(program.clone());
         }
         let checkout = Checkout::open(&self.flags.directory)?;
         let program = Session::load(&checkout, None, self.program.as_deref(), false)?.program;
-        self.program = Some(program.clone());
+        self.compiled(program.clone());
         Ok(program)
+    }
+
+    fn compiled(&mut self, program: Arc<Program>) {
+        (self.program, self.is_stale) = (Some(program), false);
     }
 
     /// Says what is in the way, once; with `--output json` also as a document of its own.
@@ -321,7 +328,7 @@ impl<'a> Watcher<'a> {
                 return Ok(RunEnd::Waits(WatchError::NotCommitted { files }));
             }
         }
-        self.program = Some(session.program.clone());
+        self.compiled(session.program.clone());
         let marks = marks(&session, &|place| self.surroundings.stamp(place));
         self.contacts.keep(&marks);
         self.scheduler.on_event(Event::Known(marks), self.begun.elapsed());
@@ -347,7 +354,7 @@ impl<'a> Watcher<'a> {
         let program = if taken.plan.lock.is_empty() {
             session.program.clone()
         } else {
-            self.program = None;
+            self.is_stale = true;
             self.program()?
         };
         self.exit = exit;
@@ -396,7 +403,7 @@ impl<'a> Watcher<'a> {
             Recorded::Again(message) => {
                 self.rejected += 1;
                 self.live.hide(|| self.printer.status(&message));
-                self.program = None;
+                self.is_stale = true;
                 self.surroundings.wrote(guard)?;
                 return Ok(false);
             }

@@ -618,10 +618,21 @@ impl Lock {
     /// The same, where a file that cannot be read concerns its own cluster alone. What concerns all is an error: the engine's
     /// keys, a file of a newer engine, and one that no lock has.
     pub fn read<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<(Self, Unreadable), Diagnostics> {
+        Self::read_after(files, &|_, _| None)
+    }
+
+    /// The same, where `known` may say what a file holds, so that it need not be read.
+    pub(crate) fn read_after<'a>(
+        files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+        known: &(dyn Fn(&str, &[u8]) -> Option<Self> + Sync),
+    ) -> Result<(Self, Unreadable), Diagnostics> {
         let files: Vec<_> = files.into_iter().collect();
         let parsed: Vec<(&str, Result<Self, Diagnostic>)> = files
             .into_par_iter()
             .map(|(path, bytes)| {
+                if let Some(known) = known(path, bytes) {
+                    return (path, Ok(known));
+                }
                 let mut one = Self::default();
                 (path, one.parse_file(path, bytes).map(|()| one))
             })
@@ -653,6 +664,23 @@ impl Lock {
             }
         }
         findings.ok_or(Some((lock, unreadable))).map(|(read, _)| read)
+    }
+
+    /// What one file says of a lock that was read of it and of others; `None`: it was not of today's format, and may have been
+    /// filled in since.
+    pub(crate) fn part(&self, path: &str) -> Option<Self> {
+        let mut one = Self::default();
+        if path == Self::MESH_PATH {
+            one.engine_keys.clone_from(&self.engine_keys);
+        } else if let Some(cluster) = Self::cluster_of(path) {
+            let entry = self.clusters.get(&cluster).filter(|_| !self.former.contains(&cluster))?;
+            one.clusters.insert(cluster, entry.clone());
+        } else {
+            let reader = Self::reader_of(path)?;
+            one.serials.extend(self.serials.get(&reader).map(|serial| (reader.clone(), *serial)));
+            one.links.extend(self.links.get(&reader).map(|links| (reader.clone(), links.clone())));
+        }
+        Some(one)
     }
 
     /// Whether a file is of version 1 of the format.
