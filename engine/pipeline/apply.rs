@@ -35,14 +35,15 @@ pub(crate) fn changes(
         let cluster = path.split('/').nth(1).unwrap_or_default();
         by_cluster.entry(cluster).or_default().push((path, *action, text));
     }
-    let context =
-        RenderContext::new(&program.mesh, &decided.advanced.lock, &program.templates, given).map_err(Stop::Findings)?;
+    let lacks_text = |(_, action, text): &Pending<'_>| *action != Action::Delete && text.is_none();
+    let lacks_any = by_cluster.values().flatten().any(lacks_text);
+    let context = || RenderContext::new(&program.mesh, &decided.advanced.lock, &program.templates, given);
+    let context = lacks_any.then(context).transpose().map_err(Stop::Findings)?;
     let written: Result<Vec<Vec<FileChange>>, Stop> = by_cluster
         .into_par_iter()
         .map(|(name, files)| {
-            let lacks_text = |(_, action, text): &Pending<'_>| *action != Action::Delete && text.is_none();
-            let texts = match program.mesh.clusters.get_key_value(name) {
-                Some((name, _)) if files.iter().any(lacks_text) => {
+            let texts = match (&context, program.mesh.clusters.get_key_value(name)) {
+                (Some(context), Some((name, _))) if files.iter().any(lacks_text) => {
                     texts(name, context.render(name).map_err(Stop::Findings)?)?
                 }
                 _ => BTreeMap::new(),

@@ -10,21 +10,19 @@ use serde_json::{Map, Value, json};
 use crate::istio::mesh_config::standard_config_map;
 use crate::model::mesh::{Components, Expose, Reconciler};
 use crate::pipeline::render::check::internal;
-use crate::pipeline::render::draft::{ownership, step_annotations};
 use crate::pipeline::render::memo::Memo;
 use crate::pipeline::render::mesh_config::{gateway_hosts, own_network};
 use crate::pipeline::render::output::RenderedCluster;
 use crate::pipeline::render::reader::ReaderView;
 use crate::pipeline::render::rendered::RenderedObject;
+use crate::pipeline::render::templated::{TemplatedText, adopted, steps_of};
 use crate::pipeline::render::text_template::{NAME, TextTemplate};
 use crate::pipeline::template::{Overridden, Rendition, Templates};
 use crate::types::address::{Endpoint, Host};
 use crate::types::diagnostic::Diagnostics;
-use crate::types::name::{ClusterName, MeshName, Revision};
-use crate::types::object::Object;
-use crate::types::step::{StepId, StepKind};
+use crate::types::name::{MeshName, Revision};
+use crate::types::object::{Object, ObjectId};
 use crate::wire::agent::AGENT;
-use crate::wire::hand_over::ARGO_KEEPS;
 use crate::wire::names::{AGENT_ROLES, EXPORTER, PROXY, RELAY, ROLES, service_host, tls_secret};
 
 /// Files of every component, below its folder.
@@ -86,7 +84,8 @@ pub(super) struct Templated {
 /// An object of a template, and its text but for the cluster's name.
 #[derive(Debug)]
 struct TemplateObject {
-    object: Object,
+    object: Arc<Object>,
+    id: ObjectId,
     yaml: Option<TextTemplate>,
 }
 
@@ -103,8 +102,9 @@ fn templated(
         let Rendition { objects, overridden } = templates.templates.render(name, values)?;
         let mut made = Vec::new();
         for object in objects {
-            let text = adopt(mesh, &stand_in, object.clone(), &[]).into_yaml().map_err(internal)?;
-            made.push(TemplateObject { object, yaml: TextTemplate::cut(&text, &[(NAME, 1)]) });
+            let text = adopted(mesh, object.clone(), &steps_of(&stand_in), &[]).to_yaml().map_err(internal)?;
+            let (id, yaml) = (object.id(), TextTemplate::cut(&text, &[(NAME, 1)]));
+            made.push(TemplateObject { object: Arc::new(object), id, yaml });
         }
         Ok(Arc::new(Templated { made, overridden }))
     })
@@ -161,9 +161,13 @@ fn add(
         Ok(of_file) => {
             let marks = reader.marks(false);
             out.objects.extend(of_file.made.iter().map(|made| {
-                let yaml = made.yaml.as_ref().filter(|_| marks.is_empty());
-                let yaml = yaml.map(|template| template.fill(&[name.as_str()]));
-                adopt(mesh, name, made.object.clone(), &marks).with_yaml(yaml)
+                let steps = steps_of(name);
+                let Some(template) = made.yaml.as_ref().filter(|_| marks.is_empty()) else {
+                    return RenderedObject::new(adopted(mesh, Object::clone(&made.object), &steps, &marks), steps);
+                };
+                let (text, bare) = (template.fill(&[name.as_str()]), made.object.clone());
+                let text = TemplatedText { text, bare, mesh: mesh.clone(), cluster: name.clone() };
+                RenderedObject::templated(made.id.clone(), steps, text)
             }));
             out.overrides.extend(of_file.overridden.clone());
         }
@@ -327,39 +331,6 @@ fn public_hosts<'r>(reader: &ReaderView<'r>, components: &'r Components) -> (Opt
         Endpoint::File(_) => None,
     };
     (endpoint, components.api_host.as_ref().or(cluster.api.host.as_ref()).map(|api| &api.host))
-}
-
-/// Puts our labels and annotations on an object of a template. What an override lists under the key of a mark stays beside it where
-/// that is a list, but for what would undo the mark.
-fn adopt(mesh: &MeshName, cluster: &ClusterName, mut object: Object, marks: &[(&str, &str)]) -> RenderedObject {
-    let steps = vec![StepId::of(StepKind::RenderComponents, cluster)];
-    let added = [("labels", ownership(mesh)), ("annotations", step_annotations(&steps))];
-    if let Some(Value::Object(metadata)) = object.fields.get_mut("metadata") {
-        for (field, added) in added {
-            let entry = metadata.entry(field).or_insert_with(|| Value::Object(Map::new()));
-            if let Value::Object(map) = entry {
-                map.extend(added);
-            } else {
-                *entry = Value::Object(added);
-            }
-        }
-        let Some(Value::Object(annotations)) = metadata.get_mut("annotations") else {
-            return RenderedObject::new(object, steps);
-        };
-        for (key, mark) in marks {
-            let stated = annotations.get(*key).and_then(Value::as_str).filter(|_| *key == ARGO_KEEPS.0);
-            let marked = mark.split(',').filter_map(|option| option.split_once('=')).map(|(name, _)| name);
-            let marked: Vec<&str> = marked.collect();
-            let is_beside = |option: &&str| {
-                let name = option.split('=').next().unwrap_or_default();
-                !name.is_empty() && !marked.contains(&name)
-            };
-            let beside = stated.unwrap_or_default().split(',').map(str::trim).filter(is_beside);
-            let all: Vec<&str> = beside.chain([*mark]).collect();
-            annotations.insert((*key).to_owned(), all.join(",").into());
-        }
-    }
-    RenderedObject::new(object, steps)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! and then without a serializer: YAML writes a long text as it is but for the indentation, which each fragment keeps.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
 
@@ -21,12 +21,19 @@ const BLOCK: &str = "|\n    ";
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Fragment(Arc<FragmentPart>);
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 struct FragmentPart {
     text: String,
     /// The same with the indentation behind each line's end; `None` where YAML would write it in another way.
     indented: Option<String>,
-    digest: Digest,
+    /// Made when someone asks for it.
+    digest: OnceLock<Digest>,
+}
+
+impl PartialEq for FragmentPart {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
 }
 
 impl Fragment {
@@ -36,8 +43,11 @@ impl Fragment {
             && !text.contains("\n\n")
             && !text.contains(" \n");
         let indented = is_plain.then(|| text.replace('\n', &format!("\n{INDENTATION}")));
-        let digest = Digest::of(text.as_bytes());
-        Self(Arc::new(FragmentPart { text, indented, digest }))
+        Self(Arc::new(FragmentPart { text, indented, digest: OnceLock::new() }))
+    }
+
+    fn digest(&self) -> &Digest {
+        self.0.digest.get_or_init(|| Digest::of(self.0.text.as_bytes()))
     }
 
     /// A JSON object that ends with a list of one entry a line: what comes before the list, and the entries.
@@ -107,7 +117,7 @@ impl FragmentedConfigMap {
         let mut all = format!("{:?}", self.frame).into_bytes();
         for (key, fragments) in &self.data {
             all.extend(format!(" {key:?} {} ", fragments.len()).into_bytes());
-            all.extend(fragments.iter().flat_map(|fragment| *fragment.0.digest.bytes()));
+            all.extend(fragments.iter().flat_map(|fragment| *fragment.digest().bytes()));
         }
         Digest::of(&all)
     }

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::pipeline::render::check::internal;
-use crate::pipeline::render::draft::ownership;
+use crate::pipeline::render::marks::ownership;
 use crate::pipeline::render::output::{ExtraFile, Given, RenderedCluster};
 use crate::pipeline::render::reader::ReaderView;
 use crate::types::diagnostic::Diagnostics;

@@ -17,6 +17,7 @@ mod fragments;
 mod given;
 mod kubeconfig;
 mod kustomization;
+mod marks;
 mod memo;
 mod mesh_config;
 mod multicluster;
@@ -28,6 +29,7 @@ mod rendered;
 mod secret;
 mod secret_text;
 mod sizes;
+mod templated;
 mod text_template;
 
 use std::collections::BTreeMap;

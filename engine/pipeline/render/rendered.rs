@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use crate::pipeline::render::fragments::FragmentedConfigMap;
 use crate::pipeline::render::secret_text::SecretText;
+use crate::pipeline::render::templated::TemplatedText;
 use crate::types::name::Digest;
-use crate::types::object::parse;
-use crate::types::object::{Object, ObjectId, YamlError};
+use crate::types::object::{Object, ObjectId, YamlError, parse};
 use crate::types::step::StepId;
 
 /// An object and the steps it comes from.
@@ -20,8 +20,9 @@ pub struct RenderedObject {
 
 #[derive(Debug, Clone, PartialEq)]
 enum RenderedContent {
-    /// The object, and its canonical text where that was cheaper to make in another way.
-    Whole { object: Object, yaml: Option<String> },
+    Whole(Object),
+    /// An object of a component, whose text was filled in.
+    Templated(TemplatedText),
     /// A remote secret of relay mode. A mesh of a thousand clusters has a million of them.
     Secret(SecretText),
     /// A ConfigMap of long texts.
@@ -30,15 +31,11 @@ enum RenderedContent {
 
 impl RenderedObject {
     pub(super) fn new(object: Object, steps: Vec<StepId>) -> Self {
-        Self { id: object.id(), steps, content: RenderedContent::Whole { object, yaml: None } }
+        Self { id: object.id(), steps, content: RenderedContent::Whole(object) }
     }
 
-    /// With its canonical text.
-    pub(super) fn with_yaml(mut self, text: Option<String>) -> Self {
-        if let RenderedContent::Whole { yaml, .. } = &mut self.content {
-            *yaml = text;
-        }
-        self
+    pub(super) fn templated(id: ObjectId, steps: Vec<StepId>, text: TemplatedText) -> Self {
+        Self { id, steps, content: RenderedContent::Templated(text) }
     }
 
     pub(super) fn secret(id: ObjectId, step: StepId, secret_text: SecretText) -> Self {
@@ -57,7 +54,8 @@ impl RenderedObject {
     /// The object, parsed from its text where it was made as text.
     pub fn object(&self) -> Result<Cow<'_, Object>, YamlError> {
         match &self.content {
-            RenderedContent::Whole { object, .. } => Ok(Cow::Borrowed(object)),
+            RenderedContent::Whole(object) => Ok(Cow::Borrowed(object)),
+            RenderedContent::Templated(templated) => Ok(Cow::Owned(templated.object())),
             RenderedContent::Secret(secret_text) => {
                 let object = parse(secret_text.text().as_bytes());
                 object.map(Cow::Owned).ok_or_else(|| YamlError::NotReadBack { id: self.id.clone() })
@@ -69,8 +67,8 @@ impl RenderedObject {
     /// The canonical text, equal to that of [`Object::to_yaml`].
     pub fn to_yaml(&self) -> Result<Cow<'_, str>, YamlError> {
         match &self.content {
-            RenderedContent::Whole { yaml: Some(text), .. } => Ok(Cow::Borrowed(text)),
-            RenderedContent::Whole { object, yaml: None } => object.to_yaml().map(Cow::Owned),
+            RenderedContent::Whole(object) => object.to_yaml().map(Cow::Owned),
+            RenderedContent::Templated(templated) => Ok(Cow::Borrowed(&templated.text)),
             RenderedContent::Secret(secret_text) => Ok(Cow::Owned(secret_text.text())),
             RenderedContent::Fragmented(config_map) => config_map.yaml().map(Cow::Owned),
         }
@@ -79,7 +77,7 @@ impl RenderedObject {
     /// The canonical text, equal to that of [`Object::to_yaml`].
     pub fn into_yaml(self) -> Result<String, YamlError> {
         match self.content {
-            RenderedContent::Whole { yaml: Some(text), .. } => Ok(text),
+            RenderedContent::Templated(templated) => Ok(templated.text),
             _ => self.to_yaml().map(Cow::into_owned),
         }
     }
@@ -88,10 +86,8 @@ impl RenderedObject {
     /// have equal texts. `None` where the text is there already, or cannot be made.
     pub fn inputs(&self) -> Option<Digest> {
         match &self.content {
-            RenderedContent::Whole { yaml: Some(_), .. } => None,
-            RenderedContent::Whole { object, yaml: None } => {
-                serde_json::to_vec(object).ok().map(|bytes| Digest::of(&bytes))
-            }
+            RenderedContent::Templated(_) => None,
+            RenderedContent::Whole(object) => serde_json::to_vec(object).ok().map(|bytes| Digest::of(&bytes)),
             RenderedContent::Secret(secret_text) => Some(secret_text.inputs()),
             RenderedContent::Fragmented(config_map) => Some(config_map.inputs()),
         }
@@ -100,7 +96,8 @@ impl RenderedObject {
     /// Bytes of the data of a ConfigMap.
     pub(super) fn config_map_bytes(&self) -> Option<usize> {
         let object = match &self.content {
-            RenderedContent::Whole { object, .. } => object,
+            RenderedContent::Whole(object) => object,
+            RenderedContent::Templated(templated) => &templated.bare,
             RenderedContent::Secret(_) => return None,
             RenderedContent::Fragmented(config_map) => return Some(config_map.bytes()),
         };

@@ -100,8 +100,7 @@ impl RelayTarget {
         let secret = secret(reader, &peer, ID, DATA.to_owned(), INPUTS.to_owned()).into_yaml().map_err(internal)?;
         let secret = TextTemplate::cut(&secret, &[(ID, 2), (NAME, 2), (INPUTS, 1), (DATA, 1)]);
         let shared = place.kubeconfig(kubeconfigs)?.zip(secret).map(|(kubeconfig, secret)| {
-            let inputs = Digest::of(format!("{place:?} {kubeconfig:?} {secret:?}").as_bytes());
-            Arc::new(SecretTexts { place: place.clone(), ca: BASE64.encode(&ca), kubeconfig, secret, inputs })
+            Arc::new(SecretTexts::new(place.clone(), BASE64.encode(&ca), kubeconfig, secret))
         });
         Ok(Some(Self { place, ca, shared }))
     }

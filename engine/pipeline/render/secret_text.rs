@@ -1,6 +1,6 @@
 //! A remote secret as the texts of its reader and what is filled into them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -54,15 +54,33 @@ impl RelayAddress {
 }
 
 /// The texts that the secrets of one reader are filled into.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(super) struct SecretTexts {
     pub(super) place: RelayAddress,
     /// The relay's CA in base64.
     pub(super) ca: String,
     pub(super) kubeconfig: Arc<TextTemplate>,
     pub(super) secret: TextTemplate,
-    /// A digest over all of these.
-    pub(super) inputs: Digest,
+    /// A digest over all of these, made when someone asks for it.
+    inputs: OnceLock<Digest>,
+}
+
+impl SecretTexts {
+    pub(super) fn new(place: RelayAddress, ca: String, kubeconfig: Arc<TextTemplate>, secret: TextTemplate) -> Self {
+        Self { place, ca, kubeconfig, secret, inputs: OnceLock::new() }
+    }
+
+    fn inputs(&self) -> &Digest {
+        let Self { place, kubeconfig, secret, .. } = self;
+        self.inputs.get_or_init(|| Digest::of(format!("{place:?} {kubeconfig:?} {secret:?}").as_bytes()))
+    }
+}
+
+impl PartialEq for SecretTexts {
+    fn eq(&self, other: &Self) -> bool {
+        let (one, two) = (self, other);
+        (&one.place, &one.ca, &one.kubeconfig, &one.secret) == (&two.place, &two.ca, &two.kubeconfig, &two.secret)
+    }
 }
 
 /// A remote secret: texts of its reader, and what is filled in.
@@ -86,7 +104,7 @@ impl SecretText {
     pub(super) fn inputs(&self) -> Digest {
         // neither name holds a NUL
         let parts =
-            [self.shared.inputs.bytes().as_slice(), self.id.as_str().as_bytes(), &[0], self.peer.as_str().as_bytes()];
+            [self.shared.inputs().bytes().as_slice(), self.id.as_str().as_bytes(), &[0], self.peer.as_str().as_bytes()];
         Digest::of(&parts.concat())
     }
 }
