@@ -20,7 +20,7 @@ use crate::types::certificate::{RootCertificate, certificate_blocks, parse_roots
 use crate::types::diagnostic::Diagnostic;
 use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{ClusterName, MeshName};
-use crate::types::object::parse;
+use crate::types::object::parse_file;
 use crate::types::time::Timestamp;
 use crate::wire::peers::{JOINED_LINKS, JOINED_WITH, PEERS};
 
@@ -535,5 +535,5 @@ fn is_written_here(mesh: &Mesh, lock: &Lock, cluster: &ClusterName) -> bool {
 
 fn is_ours(mesh: &MeshName, tree: &dyn Tree, reader: &ClusterName, file: &str) -> Result<bool, TreeError> {
     let bytes = tree.file(&format!("{}/{file}", rendered_folder(reader)))?.unwrap_or_default();
-    Ok(parse(&bytes).is_some_and(|object| object.is_owned_by_tree_of(mesh)))
+    Ok(parse_file(&bytes).is_some_and(|object| object.is_owned_by_tree_of(mesh)))
 }

@@ -20,7 +20,7 @@ use crate::pipeline::tree::{Tree, TreeError};
 use crate::types::address::Gateway;
 use crate::types::certificate::certificate_blocks;
 use crate::types::name::{ClusterId, ClusterName, ClusterUuid, Digest, Namespace, NetworkName, TrustDomain};
-use crate::types::object::{CLUSTER_ANNOTATION, Object, parse};
+use crate::types::object::{CLUSTER_ANNOTATION, Object, parse_file};
 use crate::types::yaml::{self, MAX_OBJECT};
 use crate::wire::hand_over::HandOverStage;
 use crate::wire::metadata::Evidence;
@@ -149,7 +149,7 @@ impl RecordedByFolder {
     fn read(mesh: &Mesh, tree: &dyn Tree, name: &ClusterName) -> Result<Self, TreeError> {
         let mut recorded = Self::default();
         for (file, bytes) in tree.cluster_files(name.as_str())? {
-            if let Some(object) = parse(&bytes).filter(|object| object.is_owned_by_tree_of(&mesh.name)) {
+            if let Some(object) = parse_file(&bytes).filter(|object| object.is_owned_by_tree_of(&mesh.name)) {
                 recorded.take(&file, &object);
             }
         }

@@ -74,7 +74,7 @@ pub trait Tree: Sync {
 }
 
 /// A tree in memory: path below the checkout → bytes.
-impl Tree for BTreeMap<String, Vec<u8>> {
+impl<B: AsRef<[u8]> + Sync> Tree for BTreeMap<String, B> {
     fn clusters(&self) -> Result<Vec<String>, TreeError> {
         let mut names: Vec<String> = self
             .keys()
@@ -89,7 +89,7 @@ impl Tree for BTreeMap<String, Vec<u8>> {
         let prefix = format!("{}/", rendered_folder(cluster));
         let files = self.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix));
         Ok(files
-            .filter_map(|(path, bytes)| Some((path.strip_prefix(&prefix)?.to_owned(), bytes.clone())))
+            .filter_map(|(path, bytes)| Some((path.strip_prefix(&prefix)?.to_owned(), bytes.as_ref().to_vec())))
             .filter(|(name, _)| !name.contains('/'))
             .collect())
     }
@@ -100,6 +100,6 @@ impl Tree for BTreeMap<String, Vec<u8>> {
     }
 
     fn file(&self, path: &str) -> Result<Option<Vec<u8>>, TreeError> {
-        Ok(self.get(path).cloned())
+        Ok(self.get(path).map(|bytes| bytes.as_ref().to_vec()))
     }
 }

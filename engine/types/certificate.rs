@@ -5,7 +5,9 @@
 //! `keyCertSign`, valid now, RSA of 2048 to 8192 bits, EC P-256, P-384 or P-521, or Ed25519; nothing else in the PEM but
 //! the explanatory text of RFC 7468. What is kept is written anew, so nothing of the text gets further.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
 use x509_parser::oid_registry as oid;
@@ -15,6 +17,7 @@ use x509_parser::revocation_list::CertificateRevocationList;
 
 use crate::types::cause::Cause;
 use crate::types::name::Digest;
+use crate::types::recent::Recent;
 use crate::types::text::{LONGEST_OF_PEER, cut};
 use crate::types::time::Timestamp;
 
@@ -198,8 +201,21 @@ pub fn both(one: Option<&str>, other: Option<&str>) -> Option<String> {
     Some(if is_new { format!("{}\n{other}", one.trim_end()) } else { one.to_owned() })
 }
 
-/// The same without the clock, for runs that must not know one.
+thread_local! {
+    static READ: RefCell<Recent<Arc<[RootCertificate]>>> = RefCell::default();
+}
+
+/// The same without the clock, for runs that must not know one. Clusters publish the same ones again and again.
 pub fn parse_roots_any_time(pem: &str) -> Result<Vec<RootCertificate>, CertificateError> {
+    if let Some(known) = READ.with_borrow(|read| read.get(pem.as_bytes())) {
+        return Ok(known.to_vec());
+    }
+    let roots = read_roots(pem)?;
+    READ.with_borrow_mut(|read| read.insert(pem.as_bytes(), roots.as_slice().into()));
+    Ok(roots)
+}
+
+fn read_roots(pem: &str) -> Result<Vec<RootCertificate>, CertificateError> {
     if pem.len() > MAX_BUNDLE {
         return Err(CertificateError::Size(pem.len()));
     }

@@ -11,6 +11,7 @@ pub mod json;
 pub mod key;
 pub mod name;
 pub mod object;
+pub(crate) mod recent;
 pub mod step;
 pub(crate) mod tally;
 pub mod text;

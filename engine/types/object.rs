@@ -1,6 +1,8 @@
 //! Kubernetes objects as the engine writes them: one canonical form, one file each.
 
+use std::cell::RefCell;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -8,7 +10,8 @@ use serde_json::{Map, Value};
 
 use crate::types::cause::Cause;
 use crate::types::name::MeshName;
-use crate::types::yaml::{MAX_OBJECT, value_of};
+use crate::types::recent::Recent;
+use crate::types::yaml::{MAX_OBJECT, value_of, value_of_file};
 
 /// Label that names the tool; [`MANAGER`] in objects of ours.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -54,12 +57,10 @@ pub struct ObjectId {
 impl ObjectId {
     /// The file's name below `rendered/<cluster>/`: `<kind>[.<group>]-<name>.yaml`, lower case.
     pub fn file_name(&self) -> String {
-        let kind = self.kind.to_ascii_lowercase();
-        if self.group.is_empty() {
-            format!("{kind}-{}.yaml", self.name)
-        } else {
-            format!("{kind}.{}-{}.yaml", self.group, self.name)
-        }
+        let mut file = self.kind.to_ascii_lowercase();
+        let dot = if self.group.is_empty() { "" } else { "." };
+        [dot, &self.group, "-", &self.name, ".yaml"].into_iter().for_each(|part| file.push_str(part));
+        file
     }
 }
 
@@ -200,9 +201,33 @@ pub fn to_yaml<T: Serialize>(value: &T) -> Result<String, YamlError> {
     if text.contains('\t') { write(false) } else { Ok(text) }
 }
 
+thread_local! {
+    /// By the type of the value and its JSON.
+    static WRITTEN: RefCell<Recent<Arc<str>>> = RefCell::default();
+}
+
+/// The same of a value of a run, which the next run most likely writes again. JSON is cheap to write, and says all of it.
+pub(crate) fn to_yaml_again<T: Serialize>(value: &T) -> Result<String, YamlError> {
+    let mut key = std::any::type_name::<T>().as_bytes().to_vec();
+    if serde_json::to_writer(&mut key, value).is_err() {
+        return to_yaml(value);
+    }
+    if let Some(known) = WRITTEN.with_borrow(|written| written.get(&key)) {
+        return Ok(known.as_ref().to_owned());
+    }
+    let text = to_yaml(value)?;
+    WRITTEN.with_borrow_mut(|written| written.insert(&key, text.as_str().into()));
+    Ok(text)
+}
+
 /// The object of a file, if it is one.
 pub fn parse(bytes: &[u8]) -> Option<Object> {
     Object::from_value(value_of(bytes, MAX_OBJECT).ok()?)
+}
+
+/// The same of a file of a checkout, which a run reads more than once.
+pub(crate) fn parse_file(bytes: &[u8]) -> Option<Object> {
+    Object::from_value(value_of_file(bytes, MAX_OBJECT).ok()?.as_ref().clone())
 }
 
 #[cfg(test)]

@@ -4,9 +4,12 @@
 //! Scalars are read by YAML's core schema, as Kubernetes' clients take them: `012` and `yes` are texts. A key that occurs
 //! twice has its last value, as for istiod and kubectl.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use crate::types::encoding::{NotText, decoded};
+use crate::types::recent::Recent;
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError};
 use serde_json::{Map, Number, Value};
 
@@ -126,6 +129,23 @@ pub fn value(text: &str, most: usize) -> Result<Value, YamlFault> {
 /// The same of bytes.
 pub(crate) fn value_of(bytes: &[u8], most: usize) -> Result<Value, YamlFault> {
     value(&decoded(bytes)?, most)
+}
+
+thread_local! {
+    static READ: RefCell<Recent<Arc<Value>>> = RefCell::default();
+}
+
+/// The same of a file that is read more than once. One that cannot be read is read again.
+pub(crate) fn value_of_file(bytes: &[u8], most: usize) -> Result<Arc<Value>, YamlFault> {
+    if bytes.len() > most {
+        return Err(YamlFault::TooLarge { bytes: bytes.len(), most });
+    }
+    if let Some(known) = READ.with_borrow(|read| read.get(bytes)) {
+        return Ok(known);
+    }
+    let value = Arc::new(value_of(bytes, most)?);
+    READ.with_borrow_mut(|read| read.insert(bytes, value.clone()));
+    Ok(value)
 }
 
 pub(crate) fn documents(text: &str, most: usize) -> Result<Vec<Node>, YamlFault> {

@@ -170,7 +170,7 @@ fn rights() -> Result<String, Stop> {
 fn rights_of_any() -> Result<Vec<Object>, Stop> {
     let specs = vec![SourceFile { path: "specs/any.yaml".into(), bytes: ANY_CLUSTER.into() }];
     let program = Program::load(&Input { specs, ..Input::default() }, &|_| None)?;
-    let nothing = BTreeMap::new();
+    let nothing = BTreeMap::<String, Vec<u8>>::new();
     let world = World { now: Timestamp::EPOCH, tree: &nothing, base: None, narrow: None, meter: &Unmetered };
     let run = run(&program, &Request::default(), FactSource::Locked, Until::Rendered, &world)?;
     let objects = run.rendered.into_values().flat_map(|cluster| cluster.objects);

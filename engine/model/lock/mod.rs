@@ -26,7 +26,7 @@ use crate::types::key::{KeyId, PublicKey};
 use crate::types::name::{
     ClusterDomain, ClusterId, ClusterName, ClusterUuid, Digest, MeshId, MeshName, Namespace, NetworkName, TrustDomain,
 };
-use crate::types::object::{YamlError, to_yaml};
+use crate::types::object::{YamlError, to_yaml_again};
 use crate::types::time::{Timestamp, optional_rfc3339, rfc3339};
 use crate::types::token::Scope;
 use crate::wire::metadata::IstioFacts;
@@ -752,11 +752,11 @@ impl Lock {
             let keys = self.engine_keys.iter().map(|(id, key)| WireKey::new(id, key, &BTreeSet::new())).collect();
             files.insert(
                 Self::MESH_PATH.to_owned(),
-                to_yaml(&WireMesh { version: LOCK_VERSION, engine_keys: keys, complete: true })?,
+                to_yaml_again(&WireMesh { version: LOCK_VERSION, engine_keys: keys, complete: true })?,
             );
         }
         for (name, cluster) in &self.clusters {
-            files.insert(Self::cluster_path(name), to_yaml(&WireCluster::new(name, cluster))?);
+            files.insert(Self::cluster_path(name), to_yaml_again(&WireCluster::new(name, cluster))?);
         }
         let linked = self.links.iter().filter(|(_, links)| !links.is_empty()).map(|(reader, _)| reader);
         // a serial outlives the last link: what the next one closes must not be older than what is synced
@@ -773,7 +773,7 @@ impl Lock {
                 links: links.collect(),
                 complete: true,
             };
-            files.insert(Self::links_path(reader), to_yaml(&wire)?);
+            files.insert(Self::links_path(reader), to_yaml_again(&wire)?);
         }
         Ok(files)
     }

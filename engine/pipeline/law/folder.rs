@@ -4,16 +4,18 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use memchr::{memchr2, memmem};
 use serde_json::Value;
 
 use crate::model::layout::KUSTOMIZATION;
 use crate::model::mesh::MeshConfigTarget;
 use crate::types::name::{Digest, MeshName};
 use crate::types::object::{MANAGED_BY, MANAGER, MESH_LABEL, REMOTE_SECRET_LABEL};
-use crate::types::yaml::value_of;
+use crate::types::yaml::value_of_file;
 use crate::wire::peers::{PEERS, PEERS_FILE};
 use crate::wire::routes::{ROUTES, ROUTES_FILE};
 
@@ -132,8 +134,8 @@ impl ClusterFolder {
 
 /// Whether a file may hold an object that counts. Its kind is in the text as it is, unless it is escaped or encoded otherwise.
 fn may_count(bytes: &[u8]) -> bool {
-    let is_plain = |text: &str| !text.contains(['\\', '\0']);
-    std::str::from_utf8(bytes).map_or(true, |text| !is_plain(text) || KINDS.iter().any(|kind| text.contains(kind)))
+    let is_plain = || memchr2(b'\\', 0, bytes).is_none() && std::str::from_utf8(bytes).is_ok();
+    KINDS.iter().any(|kind| memmem::find(bytes, kind.as_bytes()).is_some()) || !is_plain()
 }
 
 /// Names of the files that are there and that the kustomization lists.
@@ -167,8 +169,8 @@ fn digest_of_first_block(pem: &str) -> Option<Digest> {
     Some(Digest::of(&BASE64.decode(body).ok()?))
 }
 
-pub(super) fn yaml(bytes: &[u8]) -> Value {
-    value_of(bytes, MAX_FILE).unwrap_or_default()
+pub(super) fn yaml(bytes: &[u8]) -> Arc<Value> {
+    value_of_file(bytes, MAX_FILE).unwrap_or_default()
 }
 
 fn json(text: &str) -> Option<Value> {

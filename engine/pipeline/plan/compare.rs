@@ -11,7 +11,7 @@ use crate::pipeline::plan::{Action, CompareRefusal, Foreigner, NewText, ObjectCh
 use crate::pipeline::render::{RenderedCluster, RenderedObject};
 use crate::pipeline::tree::{File, Tree, TreeError};
 use crate::types::name::{ClusterName, Digest, MeshName};
-use crate::types::object::{MANAGED_BY, MESH_LABEL, Object, STEPS_ANNOTATION, YamlError, parse};
+use crate::types::object::{MANAGED_BY, MESH_LABEL, Object, STEPS_ANNOTATION, YamlError, parse_file};
 use crate::types::step::{StepId, StepKind};
 use crate::types::text::same_lines;
 
@@ -86,7 +86,7 @@ pub fn compare(
     let mut strangers = BTreeSet::new();
     for (name, file) in files.iter().filter(|(name, _)| !declared.contains(*name)) {
         let Some(bytes) = bytes_of(tree, &folder, name, file)? else { continue };
-        let object = parse(&bytes);
+        let object = parse_file(&bytes);
         if let Some(object) = object.as_ref().filter(|object| object.is_owned_by_tree_of(mesh)) {
             if waiting.contains(name) {
                 continue;
@@ -134,7 +134,7 @@ fn is_plain(name: &str) -> bool {
 /// What a list of files has that no run writes. One that is older than what is rendered names files of ours, and files that are
 /// gone.
 fn faults_of_kustomization(path: &str, bytes: &[u8], is_ours: &dyn Fn(&str) -> bool) -> Vec<CompareRefusal> {
-    let Some(list) = parse(bytes) else { return Vec::new() };
+    let Some(list) = parse_file(bytes) else { return Vec::new() };
     let field = |field: &str| CompareRefusal::FieldOfKustomization { path: path.to_owned(), field: field.to_owned() };
     let mut faults: Vec<CompareRefusal> = Vec::new();
     if list.kind != "Kustomization" {
@@ -240,7 +240,7 @@ enum Owner {
 }
 
 fn owner(mesh: &MeshName, bytes: &[u8]) -> Owner {
-    owner_of(mesh, parse(bytes).as_ref())
+    owner_of(mesh, parse_file(bytes).as_ref())
 }
 
 fn owner_of(mesh: &MeshName, object: Option<&Object>) -> Owner {
@@ -260,6 +260,6 @@ fn owner_of(mesh: &MeshName, object: Option<&Object>) -> Owner {
 
 /// The field-level differences of one changed object, from the file as it is and the object as it will be.
 pub fn fields(before: Option<&[u8]>, after: Option<&Object>) -> Vec<FieldChange> {
-    let before = before.and_then(parse);
+    let before = before.and_then(parse_file);
     diff(before.as_ref(), after)
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::pipeline::render::text_template::TextTemplate;
 use crate::types::name::Digest;
-use crate::types::object::{Object, YamlError};
+use crate::types::object::{Object, YamlError, to_yaml_again};
 
 /// Of a text in the data of a ConfigMap, in the canonical form.
 const INDENTATION: &str = "    ";
@@ -105,7 +105,7 @@ impl FragmentedConfigMap {
     fn by_template(&self) -> Option<String> {
         let blocks: Option<Vec<String>> = self.data.values().map(|fragments| block(fragments)).collect();
         let blocks = blocks?;
-        let text = self.with_texts((0..blocks.len()).map(stand_in)).to_yaml().ok()?;
+        let text = to_yaml_again(&self.with_texts((0..blocks.len()).map(stand_in))).ok()?;
         let places: Vec<String> = (0..blocks.len()).map(|at| format!("{BLOCK}{}", stand_in(at))).collect();
         let places: Vec<(&str, usize)> = places.iter().map(|place| (place.as_str(), 1)).collect();
         let blocks: Vec<&str> = blocks.iter().map(String::as_str).collect();

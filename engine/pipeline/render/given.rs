@@ -10,7 +10,7 @@ use crate::model::mesh::{Mesh, Reconciler};
 use crate::pipeline::render::output::Given;
 use crate::pipeline::tree::{Tree, TreeError};
 use crate::types::name::ClusterName;
-use crate::types::object::{Object, parse};
+use crate::types::object::{Object, parse_file};
 
 /// Remote secrets made by hand, given to this mesh, of links whose own secret is not written yet, and our own that wait to be
 /// rendered again. Only folders with
@@ -45,7 +45,7 @@ pub(crate) fn given(mesh: &Mesh, lock: &Lock, tree: &dyn Tree, only: Option<&Clu
                 let is_ours = ours.contains(&file) && object.is_owned_by_tree_of(&mesh.name);
                 is_ours || (by_hand.contains(&file) && object.is_given_to(&mesh.name))
             };
-            if parse(&bytes).as_ref().is_some_and(is_kept) {
+            if parse_file(&bytes).as_ref().is_some_and(is_kept) {
                 files.push(file);
             }
         }

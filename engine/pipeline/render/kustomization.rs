@@ -8,7 +8,7 @@ use crate::pipeline::render::marks::ownership;
 use crate::pipeline::render::output::{ExtraFile, Given, RenderedCluster};
 use crate::pipeline::render::reader::ReaderView;
 use crate::types::diagnostic::Diagnostics;
-use crate::types::object::to_yaml;
+use crate::types::object::to_yaml_again;
 
 /// Kustomize's list of what lies beside it. Its labels say whose it is and reach no object.
 #[derive(Serialize)]
@@ -31,7 +31,7 @@ pub(super) fn kustomization(
     resources.sort();
     resources.dedup();
     let labels = ownership(&reader.mesh.name);
-    let text = to_yaml(&Kustomization {
+    let text = to_yaml_again(&Kustomization {
         api_version: "kustomize.config.k8s.io/v1beta1",
         kind: "Kustomization",
         metadata: json!({ "name": reader.cluster.name, "labels": labels }),

@@ -17,7 +17,7 @@ use crate::istio::objects::{KUBECONFIG_OPTIONS, MULTIROOT, XDS_AGENT};
 use crate::model::layout::{HELM_FILE, ISTIO_OPERATOR_FILE, SAIL_FILE, values_file};
 use crate::model::lock::Lock;
 use crate::model::mesh::MeshConfigTarget;
-use crate::pipeline::render::check::{check_reads_back, internal};
+use crate::pipeline::render::check::{checked, internal};
 use crate::pipeline::render::finding::{RenderFinding, StandardFault};
 use crate::pipeline::render::fragments::Fragment;
 use crate::pipeline::render::memo::Memo;
@@ -27,7 +27,6 @@ use crate::pipeline::render::reasons::RenderWait;
 use crate::types::address::Gateway;
 use crate::types::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::types::name::{ClusterDomain, ClusterId, Digest, NetworkName, Revision, TrustDomain};
-use crate::types::object::to_yaml;
 use crate::types::step::StepKind;
 use crate::types::yaml::{self, MAX_OBJECT};
 use crate::wire::names::{CROSS_NETWORK, RELAY_AUDIENCE, RELAY_TOKEN};
@@ -180,12 +179,6 @@ pub(super) fn render(
     }
     gateway(reader, out);
     Ok(())
-}
-
-fn checked<T: Serialize>(model: &T, what: &'static str) -> Result<String, Diagnostics> {
-    let text = to_yaml(model).map_err(internal)?;
-    check_reads_back(model, &text, what)?;
-    Ok(text)
 }
 
 fn mesh_config<'r>(reader: &'r ReaderView<'_>, target: MeshConfigTarget) -> MeshConfig<'r> {

@@ -53,7 +53,7 @@ use crate::model::mesh::{Cluster, EngineKey, Mesh, MeshConfigTarget, Reconciler}
 use crate::pipeline::template::Templates;
 use crate::types::diagnostic::Diagnostics;
 use crate::types::name::ClusterName;
-use crate::types::object::to_yaml;
+use crate::types::object::to_yaml_again;
 use crate::types::step::{StepId, StepKind};
 
 /// Renders one cluster. To render many, make one [`RenderContext`] for all.
@@ -104,7 +104,7 @@ impl<'a> RenderContext<'a> {
             let peer = PeerView {
                 route: route.transpose().map_err(internal)?.map(Fragment::new),
                 trust_domain: known.trust_domain(),
-                plain_id: to_yaml(&cluster_id).is_ok_and(|text| text.trim_end() == cluster_id.as_str()),
+                plain_id: to_yaml_again(&cluster_id).is_ok_and(|text| text.trim_end() == cluster_id.as_str()),
                 known,
                 cluster_id,
                 proxy,

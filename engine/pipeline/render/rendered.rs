@@ -6,7 +6,7 @@ use crate::pipeline::render::fragments::FragmentedConfigMap;
 use crate::pipeline::render::secret_text::SecretText;
 use crate::pipeline::render::templated::TemplatedText;
 use crate::types::name::Digest;
-use crate::types::object::{Object, ObjectId, YamlError, parse};
+use crate::types::object::{Object, ObjectId, YamlError, parse, to_yaml_again};
 use crate::types::step::StepId;
 
 /// An object and the steps it comes from.
@@ -67,7 +67,7 @@ impl RenderedObject {
     /// The canonical text, equal to that of [`Object::to_yaml`].
     pub fn to_yaml(&self) -> Result<Cow<'_, str>, YamlError> {
         match &self.content {
-            RenderedContent::Whole(object) => object.to_yaml().map(Cow::Owned),
+            RenderedContent::Whole(object) => to_yaml_again(object).map(Cow::Owned),
             RenderedContent::Templated(templated) => Ok(Cow::Borrowed(&templated.text)),
             RenderedContent::Secret(secret_text) => Ok(Cow::Owned(secret_text.text())),
             RenderedContent::Fragmented(config_map) => config_map.yaml().map(Cow::Owned),
