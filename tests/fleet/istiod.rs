@@ -1,15 +1,15 @@
 //! What a cluster does by the objects that are live in it, read as istiod, relay, exporter and api-proxy read them. Nothing of
 //! the engine's code is used.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use base64::Engine as _;
 use serde_yaml::Value;
 
+use super::file::FleetFiles;
 use super::site::Root;
-use crate::support::naive::{NaiveFiles, squeeze};
+use crate::support::naive::squeeze;
 
 /// Where istiod of all clusters runs.
 pub(crate) const ISTIO_NAMESPACE: &str = "istio-system";
@@ -60,11 +60,6 @@ pub(crate) struct SimulatedIstiod {
     pub(crate) deployments: BTreeSet<String>,
     /// The gateway object that lets other networks in.
     pub(crate) lets_in: bool,
-}
-
-thread_local! {
-    /// What each text says; the same objects come again and again.
-    static READ: RefCell<HashMap<Vec<u8>, Rc<SimulatedIstiod>>> = RefCell::default();
 }
 
 fn text(value: &Value, path: &[&str]) -> Option<String> {
@@ -124,25 +119,17 @@ impl SimulatedIstiod {
     }
 
     /// Reads all objects that are live.
-    pub(crate) fn read(files: &NaiveFiles) -> Self {
+    pub(crate) fn read(files: &FleetFiles) -> Self {
         let mut all = Self::default();
-        for bytes in files.values() {
-            let known = READ.with_borrow(|read| read.get(bytes).cloned());
-            let one = known.unwrap_or_else(|| {
-                let mut one = Self::default();
-                one.object(&serde_yaml::from_slice(bytes).unwrap());
-                let one = Rc::new(one);
-                READ.with_borrow_mut(|read| {
-                    if read.len() > 20_000 {
-                        read.clear();
-                    }
-                    read.insert(bytes.clone(), one.clone())
-                });
-                one
-            });
-            all.add(&one);
-        }
+        files.values().for_each(|file| all.add(file.istiod()));
         all
+    }
+
+    /// Reads one.
+    pub(crate) fn of_object(bytes: &[u8]) -> Self {
+        let mut one = Self::default();
+        one.object(&serde_yaml::from_slice(bytes).unwrap());
+        one
     }
 
     /// The same where Istio was installed with such values: its own roots and aliases hide those of our ConfigMap, whose networks

@@ -15,6 +15,7 @@
 )]
 
 mod faults;
+mod file;
 mod found;
 mod istiod;
 mod mesh;

@@ -3,9 +3,9 @@
 use isthmus::types::key::PrivateKey;
 use serde_yaml::{Mapping, Value};
 
+use super::file::{FleetFile, FleetFiles};
 use super::istiod::OTHERS;
 use super::wish::engine_key;
-use crate::support::naive::NaiveFiles;
 
 const PEERS: &str = "configmap-isthmus-peers.yaml";
 const HAND_OVER: &str = "configmap-isthmus-hand-over.yaml";
@@ -16,7 +16,7 @@ const MARKS: [(&str, &str); 2] = [
 ];
 
 /// Its own objects, without marks. It may let the one before in no more.
-pub(crate) fn taken(live: &NaiveFiles, is_shut: bool) -> NaiveFiles {
+pub(crate) fn taken(live: &FleetFiles, is_shut: bool) -> FleetFiles {
     let mut files = written(live, false);
     files.remove(HAND_OVER);
     numbered(&mut files, None, !is_shut);
@@ -24,19 +24,19 @@ pub(crate) fn taken(live: &NaiveFiles, is_shut: bool) -> NaiveFiles {
 }
 
 /// The same, marked and offered with a run of this serial.
-pub(crate) fn offered(live: &NaiveFiles, serial: u64) -> NaiveFiles {
+pub(crate) fn offered(live: &FleetFiles, serial: u64) -> FleetFiles {
     let mut files = written(live, true);
     numbered(&mut files, Some(serial), true);
     let state = format!("{{\"version\":1,\"to\":\"tree\",\"serial\":{serial},\"stage\":\"offered\"}}");
     let map = format!(
         "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: isthmus-hand-over\n  namespace: istio-system\ndata:\n  state.json: '{state}'\n"
     );
-    files.insert(HAND_OVER.to_owned(), map.into_bytes());
+    files.insert(HAND_OVER.to_owned(), map.into_bytes().into());
     files
 }
 
-fn written(live: &NaiveFiles, is_marked: bool) -> NaiveFiles {
-    let one = |(file, bytes): (&String, &Vec<u8>)| {
+fn written(live: &FleetFiles, is_marked: bool) -> FleetFiles {
+    let one = |(file, bytes): (&String, &FleetFile)| {
         let mut object: Value = serde_yaml::from_slice(bytes).unwrap();
         let metadata = object.get_mut("metadata").unwrap().as_mapping_mut().unwrap();
         let annotations = metadata.entry("annotations".into()).or_insert_with(|| Mapping::new().into());
@@ -48,13 +48,13 @@ fn written(live: &NaiveFiles, is_marked: bool) -> NaiveFiles {
                 annotations.remove(key);
             }
         }
-        (file.clone(), serde_yaml::to_string(&object).unwrap().into_bytes())
+        (file.clone(), serde_yaml::to_string(&object).unwrap().into_bytes().into())
     };
     live.iter().map(one).collect()
 }
 
 /// A run of its own, of the next serial if none is given.
-fn numbered(files: &mut NaiveFiles, serial: Option<u64>, lets_in: bool) {
+fn numbered(files: &mut FleetFiles, serial: Option<u64>, lets_in: bool) {
     let Some(bytes) = files.get_mut(PEERS) else { return };
     let mut object: Value = serde_yaml::from_slice(bytes).unwrap();
     let text = object["data"]["peers.json"].as_str().unwrap();
@@ -68,5 +68,5 @@ fn numbered(files: &mut NaiveFiles, serial: Option<u64>, lets_in: bool) {
     peers["writer"] = OTHERS.into();
     peers["self"] = serde_json::json!({ "keys": keys });
     object["data"]["peers.json"] = peers.to_string().into();
-    *bytes = serde_yaml::to_string(&object).unwrap().into_bytes();
+    *bytes = serde_yaml::to_string(&object).unwrap().into_bytes().into();
 }

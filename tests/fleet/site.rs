@@ -1,7 +1,7 @@
 //! A cluster as it really is, what happens in it, and what it publishes of itself.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use base64::Engine as _;
@@ -19,11 +19,13 @@ use isthmus::wire::metadata::{
     ReadState, Reported, RouteState, StandardMeshConfig,
 };
 
+use rustc_hash::FxBuildHasher;
 use serde_json::json;
 
+use super::file::{FleetFile, FleetFiles};
 use super::istiod::{ISTIO_NAMESPACE, SimulatedIstiod, SimulatedNetwork};
 use super::others;
-use crate::support::naive::{NaiveFiles, squeeze};
+use crate::support::naive::squeeze;
 
 /// Names of clusters, of which a fleet takes the first.
 pub(crate) const NAMES: [&str; 4] = ["ash", "birch", "cedar", "dogwood"];
@@ -155,10 +157,10 @@ pub(crate) struct FleetCluster {
     network_name: u8,
     pub(crate) trouble: Option<ClusterTrouble>,
     /// Objects that are live, by file.
-    pub(crate) live: NaiveFiles,
+    pub(crate) live: FleetFiles,
     /// The values that its Istio was installed with.
-    pub(crate) values: Option<Vec<u8>>,
-    pub(crate) istiod: SimulatedIstiod,
+    pub(crate) values: Option<FleetFile>,
+    pub(crate) istiod: Rc<SimulatedIstiod>,
 }
 
 thread_local! {
@@ -184,6 +186,17 @@ fn key(at: u8, generation: u8) -> Rc<ComparedKey> {
     })
 }
 
+/// A cluster, whether it has values, and which contents its files and these have.
+type HavingKey = (&'static str, bool, Vec<usize>);
+
+/// Most of what follows that is known at a time: a walk has some hundred states of clusters, and the next one has most of them again.
+const MOST_KNOWN: usize = 5_000;
+
+thread_local! {
+    /// What clusters do with objects; the contents are kept, so that no other gets their identities.
+    static HAVING: RefCell<HashMap<HavingKey, (Rc<[FleetFile]>, Rc<SimulatedIstiod>), FxBuildHasher>> = RefCell::default();
+}
+
 impl FleetCluster {
     pub(crate) fn new(name: &'static str) -> Self {
         let at = NAMES.iter().position(|known| *known == name).unwrap();
@@ -200,9 +213,9 @@ impl FleetCluster {
             host: 0,
             network_name: 0,
             trouble: None,
-            live: NaiveFiles::new(),
+            live: FleetFiles::new(),
             values: None,
-            istiod: SimulatedIstiod::default(),
+            istiod: Rc::default(),
         }
     }
 
@@ -254,7 +267,7 @@ impl FleetCluster {
     }
 
     /// A file becomes live, or its object goes; whether the cluster does anything else since.
-    pub(crate) fn put(&mut self, file: &str, bytes: Option<&Vec<u8>>) -> bool {
+    pub(crate) fn put(&mut self, file: &str, bytes: Option<&FleetFile>) -> bool {
         match bytes {
             Some(bytes) => self.live.insert(file.to_owned(), bytes.clone()),
             None => self.live.remove(file),
@@ -288,11 +301,28 @@ impl FleetCluster {
     fn read(&mut self) -> bool {
         let now = self.having(&self.live);
         let before = std::mem::replace(&mut self.istiod, now);
-        before != self.istiod
+        !Rc::ptr_eq(&before, &self.istiod) && before != self.istiod
     }
 
-    /// What it does with these objects. Networks of ours hide those of its own configuration.
-    pub(crate) fn having(&self, objects: &NaiveFiles) -> SimulatedIstiod {
+    /// What it does with these objects.
+    pub(crate) fn having(&self, objects: &FleetFiles) -> Rc<SimulatedIstiod> {
+        let files: Vec<&FleetFile> = objects.values().chain(&self.values).collect();
+        let key = (self.name, self.values.is_some(), files.iter().map(|file| file.identity()).collect());
+        if let Some((_, known)) = HAVING.with_borrow(|known| known.get(&key).cloned()) {
+            return known;
+        }
+        let (files, made) = (files.into_iter().cloned().collect(), Rc::new(self.read_with(objects)));
+        HAVING.with_borrow_mut(|known| {
+            if known.len() >= MOST_KNOWN {
+                known.clear();
+            }
+            known.insert(key, (files, made.clone()));
+        });
+        made
+    }
+
+    /// Networks of ours hide those of its own configuration.
+    fn read_with(&self, objects: &FleetFiles) -> SimulatedIstiod {
         let ours = SimulatedIstiod::read(objects);
         let is_hidden = !ours.networks.is_empty();
         let mut all = ours.under(self.values.as_deref());
@@ -306,7 +336,7 @@ impl FleetCluster {
     }
 
     /// Its Istio is installed anew, with these values; whether it does anything else since.
-    pub(crate) fn install(&mut self, values: Option<Vec<u8>>) -> bool {
+    pub(crate) fn install(&mut self, values: Option<FleetFile>) -> bool {
         self.values = values;
         self.read()
     }
@@ -347,7 +377,7 @@ impl FleetCluster {
                 self.relay_ca += 1;
                 self.live.clear();
                 self.values = None;
-                self.istiod = SimulatedIstiod::default();
+                self.istiod = Rc::default();
             }
             FleetEvent::RenameNetwork => self.network_name += 1,
         }
@@ -491,7 +521,7 @@ impl FleetCluster {
             }
         }
         let unknown = if let Some(ClusterTrouble::Half(bits)) = self.trouble { bits } else { 0 };
-        let live = &self.istiod;
+        let live = &*self.istiod;
         let own = self.published_roots();
         let mut trusts: BTreeSet<Digest> = own.iter().map(|root| root.digest).collect();
         for site in fleet {

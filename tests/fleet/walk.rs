@@ -9,7 +9,7 @@ use proptest::strategy::Union;
 use super::mesh::{Broken, FleetMesh, FleetOutcome, RunFlags};
 use super::site::{ClusterTrouble, FLEET_EVENTS, FleetCluster, FleetEvent, TROUBLES};
 use super::wish::{CLUSTER_FIELDS, FieldEdit, MESH_FIELDS};
-use crate::support::naive::NaiveFiles;
+use crate::file::{FleetFile, FleetFiles};
 
 /// Something that happens. Numbers name clusters, files and commits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,9 +83,9 @@ fn flags_kind(what: &str, flags: RunFlags) -> String {
 }
 
 /// Whether the lock of a checkout says that a cluster is, or goes, to others.
-fn hands_over(checkout: &NaiveFiles) -> bool {
+fn hands_over(checkout: &FleetFiles) -> bool {
     let locked = checkout.iter().filter(|(path, _)| path.starts_with("lock/clusters/"));
-    let text = |(_, bytes): (&String, &Vec<u8>)| String::from_utf8_lossy(bytes).into_owned();
+    let text = |(_, bytes): (&String, &FleetFile)| String::from_utf8_lossy(bytes).into_owned();
     locked.map(text).any(|text| text.contains("reconciler: external") || text.contains("handOver:"))
 }
 
@@ -99,9 +99,9 @@ fn lose(fleet: &mut FleetMesh, step: &WalkStep) {
     let then =
         |back: usize| Some(fleet.earlier(back).checkout.clone()).filter(|then| !hands_over(then)).unwrap_or_default();
     let one = |pick: usize| files.get(pick % files.len().max(1)).cloned();
-    let (gone, old): (Vec<String>, NaiveFiles) = match step {
-        WalkStep::LoseLock(pick) => (one(*pick).into_iter().collect(), NaiveFiles::new()),
-        WalkStep::LoseWholeLock => (files, NaiveFiles::new()),
+    let (gone, old): (Vec<String>, FleetFiles) = match step {
+        WalkStep::LoseLock(pick) => (one(*pick).into_iter().collect(), FleetFiles::new()),
+        WalkStep::LoseWholeLock => (files, FleetFiles::new()),
         WalkStep::OldLock(pick, back) => (one(*pick).into_iter().collect(), then(*back)),
         WalkStep::MergedLock(bits, back) => {
             let old = then(*back);

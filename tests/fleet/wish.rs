@@ -1,5 +1,6 @@
 //! What the specs say, field by field, and every edit of them.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use isthmus::types::key::PrivateKey;
@@ -81,9 +82,15 @@ pub(crate) const MESH_FIELDS: [&str; 7] = [
     "requiredEngine",
 ];
 
+thread_local! {
+    /// By number: keys are made once a thread.
+    static ENGINE_KEYS: RefCell<BTreeMap<u8, String>> = RefCell::default();
+}
+
 /// Public half of one of the engine's keys.
 pub(crate) fn engine_key(number: u8) -> String {
-    PrivateKey::generate(&[200 + number; 32]).unwrap().public().to_pem()
+    let make = || PrivateKey::generate(&[200 + number; 32]).unwrap().public().to_pem();
+    ENGINE_KEYS.with_borrow_mut(|keys| keys.entry(number).or_insert_with(make).clone())
 }
 
 /// A value that a field of a cluster may get; `None` takes it out.

@@ -1,22 +1,27 @@
 //! What a link lacks, and which law a run or a sync breaks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::rc::Rc;
 
+use isthmus::model::lock::Lock;
 use isthmus::model::trust::{TrustField, Verdict};
 use isthmus::pipeline::plan::Plan;
 use isthmus::types::explanation::Code;
+use rustc_hash::FxBuildHasher;
 
 use super::law::{ALL_NEEDS, Broken, Law, LinkNeed, MissingNeed, ReaderAndPeer, Why, broken, short};
-use super::{FleetMesh, PEERS_FILE, folder_of};
+use super::{FleetMesh, PEERS_FILE, Trees, folder_of};
+use crate::file::{FleetFile, FleetFiles};
 use crate::istiod::{RelayRoute, SimulatedIstiod, SimulatedNetwork};
 use crate::site::{ClusterTrouble, FleetCluster};
-use crate::support::naive::NaiveFiles;
 use crate::wish::WantedSpecs;
 
 impl FleetMesh {
     // ---------------------------------------------------------------- what a link lacks
 
-    /// What a link lacks, its secret having this data key; one cluster may be thought to hold other objects than it does.
+    /// What a link lacks, its secret having this data key; one cluster may be thought to hold other objects than it does,
+    /// but for its remote secrets.
     pub(super) fn lacks<'f>(
         &'f self,
         (reader, peer): ReaderAndPeer,
@@ -56,14 +61,14 @@ impl FleetMesh {
         let relays = reading.deployments.contains("isthmus-relay");
         need(LinkNeed::Route, relays && reading.routes.iter().any(is_way), &|| to.api_host());
         // each of its relay's replicas serves a certificate of one of them
-        let known = reading.relay_cas.get(peer);
+        let known = from.istiod.relay_cas.get(peer);
         for ca in from.used_relay_cas(self.now) {
             let is_known = known.is_some_and(|known| known.contains(&ca.squeezed));
             need(LinkNeed::RelayCa, is_known, &|| ca.squeezed.clone());
         }
         need(LinkNeed::Admission, from.is_admitted(read), &|| from.uuid());
         let ids: BTreeSet<&str> = reading.routes.iter().map(|route| route.id.as_str()).collect();
-        let same = reading.secrets.iter().filter(|(other, (known, _))| *other != peer && known == id).count();
+        let same = from.istiod.secrets.iter().filter(|(other, (known, _))| *other != peer && known == id).count();
         need(LinkNeed::OneId, ids.len() == reading.routes.len() && same == 0, &|| id.to_owned());
         lacks
     }
@@ -249,20 +254,12 @@ impl FleetMesh {
     // ---------------------------------------------------------------- runs
 
     /// What each live link would lack if one of its ends were synced, but for its remote secrets.
-    pub(super) fn hypotheses(
-        &self,
-        trees: &BTreeMap<&'static str, SimulatedIstiod>,
-    ) -> BTreeMap<(ReaderAndPeer, &'static str), BTreeSet<MissingNeed>> {
-        let mut found = BTreeMap::new();
-        let synced = |name: &'static str| {
-            let SimulatedIstiod { secrets, relay_cas, .. } = self.site(name).istiod.clone();
-            (name, SimulatedIstiod { secrets, relay_cas, ..trees.get(name).cloned().unwrap_or_default() })
-        };
-        let synced: BTreeMap<&'static str, SimulatedIstiod> = self.names().into_iter().map(synced).collect();
+    pub(super) fn hypotheses(&self, trees: &Trees) -> BTreeMap<(ReaderAndPeer, &'static str), BTreeSet<MissingNeed>> {
+        let (mut found, nothing) = (BTreeMap::new(), Rc::default());
         for pair in self.pairs() {
             let Some(id) = self.live_id(pair) else { continue };
             for end in [pair.0, pair.1] {
-                found.insert((pair, end), self.lacks(pair, &id, Some((end, &synced[end]))));
+                found.insert((pair, end), self.lacks(pair, &id, Some((end, trees.get(end).unwrap_or(&nothing)))));
             }
         }
         found
@@ -271,14 +268,13 @@ impl FleetMesh {
     /// `held` are links whose secrets were in the tree, `shows` clusters that showed the run what their istiod reads, if it asked.
     pub(super) fn judge_run(
         &self,
-        (before, after): (&BTreeMap<&'static str, SimulatedIstiod>, &BTreeMap<&'static str, SimulatedIstiod>),
+        (before, after): (&Trees, &Trees),
         nearly: &BTreeMap<(ReaderAndPeer, &'static str), BTreeSet<MissingNeed>>,
         (held, shows): (&BTreeSet<ReaderAndPeer>, Option<&BTreeSet<&'static str>>),
     ) -> Result<(), Broken> {
         let opening = if shows.is_none() { Law::LockedOpening } else { Law::Opening };
         for pair @ (reader, peer) in self.pairs() {
-            let secret =
-                |trees: &BTreeMap<&'static str, SimulatedIstiod>| trees.get(reader)?.secrets.get(peer).cloned();
+            let secret = |trees: &Trees| trees.get(reader)?.secrets.get(peer).cloned();
             let live = self.site(reader).istiod.secrets.get(peer);
             match (secret(before), secret(after)) {
                 (old, Some(new)) if old.as_ref() != Some(&new) && live != Some(&new) => {
@@ -321,11 +317,7 @@ impl FleetMesh {
     }
 
     /// An alias comes when it is said, and goes when it is said or its peers go.
-    pub(super) fn judge_merged(
-        &self,
-        before: &BTreeMap<&'static str, SimulatedIstiod>,
-        after: &BTreeMap<&'static str, SimulatedIstiod>,
-    ) -> Result<(), Broken> {
+    pub(super) fn judge_merged(&self, before: &Trees, after: &Trees) -> Result<(), Broken> {
         // a file that was lost comes back as the lock has it
         if self.tree_by_hand {
             self.excuse(Law::Merged, Why::Hand);
@@ -360,15 +352,11 @@ impl FleetMesh {
     }
 
     /// The first document of ours takes up the networks of the configuration that it replaces; none takes them away.
-    pub(super) fn judge_standard(
-        &self,
-        before: &BTreeMap<&'static str, SimulatedIstiod>,
-        after: &BTreeMap<&'static str, SimulatedIstiod>,
-    ) -> Result<(), Broken> {
+    pub(super) fn judge_standard(&self, before: &Trees, after: &Trees) -> Result<(), Broken> {
         for (name, now) in after {
             let Some(standard) = self.site(name).standard_network() else { continue };
             let replaces = |tree: &SimulatedIstiod| !tree.networks.is_empty() && !tree.networks.contains_key(&standard);
-            if !replaces(now) || before.get(name).is_some_and(replaces) {
+            if !replaces(now) || before.get(name).is_some_and(|tree| replaces(tree)) {
                 continue;
             }
             let whys = self.misled.get(name).into_iter().flatten().map(|(_, why)| *why);
@@ -381,7 +369,7 @@ impl FleetMesh {
     }
 
     /// Whatever is newly trusted of a cluster is in the plan as a trust change that was approved.
-    pub(super) fn judge_trust(&self, before: &NaiveFiles, plan: &Plan) -> Result<(), Broken> {
+    pub(super) fn judge_trust(&self, before: &FleetFiles, plan: &Plan) -> Result<(), Broken> {
         for name in self.names() {
             let path = format!("lock/clusters/{name}.yaml");
             let (old, new) = (before.get(&path), self.checkout.get(&path));
@@ -395,7 +383,7 @@ impl FleetMesh {
                 let mut findings = approved.clone().flat_map(|change| &change.findings);
                 findings.any(|finding| field.is_none_or(|field| finding.what == field))
             };
-            let is_known = |(path, bytes): (&String, &Vec<u8>)| {
+            let is_known = |(path, bytes): (&String, &FleetFile)| {
                 let is_its = path.ends_with(&format!("/secret-istio-remote-secret-{name}.yaml"))
                     || path.starts_with(&format!("rendered/{name}/secret-istio-remote-secret-"));
                 let text = String::from_utf8_lossy(bytes);
@@ -421,8 +409,9 @@ impl FleetMesh {
     }
 
     /// A cluster with a file of someone else keeps all files and all stages.
-    pub(super) fn judge_foreign(&self, before: &NaiveFiles, restores: bool) -> Result<(), Broken> {
-        let is_there = |(path, (bytes, _)): &(&String, &(Vec<u8>, Option<Vec<u8>>))| before.get(*path) == Some(bytes);
+    pub(super) fn judge_foreign(&self, before: &FleetFiles, restores: bool) -> Result<(), Broken> {
+        let is_there =
+            |(path, (bytes, _)): &(&String, &(FleetFile, Option<FleetFile>))| before.get(*path) == Some(bytes);
         for (path, _) in self.foreign.iter().filter(is_there) {
             let cluster = path.split('/').nth(1).unwrap();
             let is_its = |path: &String| {
@@ -440,7 +429,7 @@ impl FleetMesh {
 
     /// What another checkout has, and does not leave, is not written while links of this one rest on it: their lock says who has it. Nor
     /// where it is seen and nothing was written here before.
-    pub(super) fn judge_writers(&self, before: &NaiveFiles, asks: bool) -> Result<(), Broken> {
+    pub(super) fn judge_writers(&self, before: &FleetFiles, asks: bool) -> Result<(), Broken> {
         // whose untrue identity was accepted is another cluster for the lock
         let is_misled = |why: &BTreeSet<(LinkNeed, Why)>| why.iter().any(|(_, why)| *why == Why::Accepted);
         let is_itself = |site: &FleetCluster| !self.misled.get(site.name).is_some_and(is_misled);
@@ -459,22 +448,36 @@ impl FleetMesh {
         }
     }
 
-    /// What was written to the lock reads back as what was written.
-    pub(super) fn judge_lock(&self, before: &NaiveFiles) -> Result<(), Broken> {
-        let lock = self.lock_files();
-        if lock.iter().all(|(path, bytes)| before.get(path) == Some(bytes)) {
-            return Ok(());
-        }
-        match self.lock() {
-            Err(problem) => broken(Law::Unread, problem),
-            Ok(read) => {
-                let again = read.to_files().unwrap();
-                let differs =
-                    again.iter().find(|(path, text)| lock.get(*path).map(Vec::as_slice) != Some(text.as_bytes()));
-                differs.map_or(Ok(()), |(path, _)| broken(Law::Unread, path.clone()))
+    /// What was written to the lock reads back as what was written, file by file.
+    pub(super) fn judge_lock(&self) -> Result<(), Broken> {
+        for (path, bytes) in self.lock_files() {
+            let key = (path, bytes);
+            if READ_BACK.with_borrow(|known| known.contains(&key)) {
+                continue;
             }
+            let (path, bytes) = &key;
+            let read = Lock::parse([(path.as_str(), &**bytes)]);
+            let again = read.or_else(|findings| broken(Law::Unread, format!("{findings:?}")))?.to_files().unwrap();
+            if !again.iter().map(|(path, text)| (path, text.as_bytes())).eq([(path, &**bytes)]) {
+                return broken(Law::Unread, path.clone());
+            }
+            READ_BACK.with_borrow_mut(|known| {
+                if known.len() >= MOST_READ_BACK {
+                    known.clear();
+                }
+                known.insert(key);
+            });
         }
+        Ok(())
     }
+}
+
+/// Most files that are known at a time to read back.
+const MOST_READ_BACK: usize = 5_000;
+
+thread_local! {
+    /// Files of locks that read back; the same are written again and again.
+    static READ_BACK: RefCell<HashSet<(String, FleetFile), FxBuildHasher>> = RefCell::default();
 }
 
 /// What a cluster is trusted with, as its file of the lock says.
@@ -534,7 +537,7 @@ impl Trusted {
 }
 
 /// Whether the lock says that another checkout acts in a cluster.
-pub(super) fn is_left_to_others(checkout: &NaiveFiles, cluster: &str) -> bool {
+pub(super) fn is_left_to_others(checkout: &FleetFiles, cluster: &str) -> bool {
     let file = checkout.get(&format!("lock/clusters/{cluster}.yaml"));
     file.is_some_and(|bytes| String::from_utf8_lossy(bytes).contains("reconciler: external"))
 }

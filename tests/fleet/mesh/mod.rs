@@ -28,8 +28,9 @@ pub(crate) use self::law::{Broken, Law, MissingNeed, ReaderAndPeer, Why};
 use super::istiod::{SimulatedIstiod, stays};
 use super::site::{FleetCluster, FleetEvent, NAMES};
 use super::wish::{WantedSpecs, engine_key};
-use crate::support::naive::{NaiveFiles, squeeze};
-use crate::support::road::{self, Changes};
+use crate::file::{FleetFile, FleetFiles};
+use crate::support::naive::squeeze;
+use crate::support::road::Changes;
 
 const KUSTOMIZATION: &str = "kustomization.yaml";
 const PEERS_FILE: &str = "configmap-isthmus-peers.yaml";
@@ -89,12 +90,15 @@ impl FleetOutcome {
     }
 }
 
+/// What each cluster's folder would do.
+type Trees = BTreeMap<&'static str, Rc<SimulatedIstiod>>;
+
 /// A state of the checkout that was committed.
 #[derive(Debug, Clone)]
 pub(crate) struct CommittedTree {
     pub(crate) wish: WantedSpecs,
-    pub(crate) checkout: NaiveFiles,
-    foreign: BTreeMap<String, (Vec<u8>, Option<Vec<u8>>)>,
+    pub(crate) checkout: FleetFiles,
+    foreign: BTreeMap<String, (FleetFile, Option<FleetFile>)>,
     /// Links of which plans said until then that they leave.
     stated: BTreeSet<ReaderAndPeer>,
     /// Someone had changed its tree by hand, or taken it back.
@@ -108,7 +112,7 @@ pub(crate) struct FleetMesh {
     pub(crate) sites: BTreeMap<&'static str, FleetCluster>,
     pub(crate) wish: WantedSpecs,
     /// `lock/`, `rendered/` and `values/`.
-    pub(crate) checkout: NaiveFiles,
+    pub(crate) checkout: FleetFiles,
     pub(crate) commits: Vec<CommittedTree>,
     /// The commit that each cluster was last synced with.
     synced: BTreeMap<&'static str, usize>,
@@ -126,7 +130,7 @@ pub(crate) struct FleetMesh {
     /// How often a law would have been broken, but for this.
     pub(crate) used: RefCell<BTreeMap<(Law, Why), usize>>,
     /// Files of someone else by their paths, and what was there before.
-    foreign: BTreeMap<String, (Vec<u8>, Option<Vec<u8>>)>,
+    foreign: BTreeMap<String, (FleetFile, Option<FleetFile>)>,
     /// Someone changed the tree by hand since the last run.
     tree_by_hand: bool,
     /// Someone did so in this walk.
@@ -216,19 +220,19 @@ impl FleetMesh {
 
     pub(crate) fn lock(&self) -> Result<Lock, String> {
         let files = self.lock_files();
-        let parsed = Lock::parse(files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())));
+        let parsed = Lock::parse(files.iter().map(|(path, bytes)| (path.as_str(), &**bytes)));
         parsed.map_err(|findings| format!("{findings:?}"))
     }
 
-    pub(crate) fn lock_files(&self) -> NaiveFiles {
-        let lock = self.checkout.iter().filter(|(path, _)| path.starts_with("lock/"));
-        lock.map(|(path, bytes)| (path.clone(), bytes.clone())).collect()
+    pub(crate) fn lock_files(&self) -> FleetFiles {
+        below(&self.checkout, "lock/").map(|(path, bytes)| (format!("lock/{path}"), bytes.clone())).collect()
     }
 
     fn input(&self) -> Input {
         let bytes = self.wish.documents().join("---\n").into_bytes();
         let specs = vec![SourceFile { path: "specs/mesh.yaml".into(), bytes }];
-        Input { specs, templates: Vec::new(), lock: self.lock_files(), inside: None }
+        let lock = self.lock_files().into_iter().map(|(path, bytes)| (path, bytes.to_vec())).collect();
+        Input { specs, templates: Vec::new(), lock, inside: None }
     }
 
     // ---------------------------------------------------------------- trees and syncs
@@ -245,32 +249,32 @@ impl FleetMesh {
     }
 
     /// All files of a cluster's folder.
-    pub(crate) fn folder(&self, cluster: &str) -> NaiveFiles {
+    pub(crate) fn folder(&self, cluster: &str) -> FleetFiles {
         folder_of(&self.checkout, cluster)
     }
 
     /// What the `GitOps` tool makes of a cluster's folder; `None`: it fails, and changes nothing.
-    pub(crate) fn built(&self, cluster: &str) -> Option<NaiveFiles> {
+    pub(crate) fn built(&self, cluster: &str) -> Option<FleetFiles> {
         self.built_of(&self.checkout, cluster)
     }
 
-    fn built_of(&self, checkout: &NaiveFiles, cluster: &str) -> Option<NaiveFiles> {
+    fn built_of(&self, checkout: &FleetFiles, cluster: &str) -> Option<FleetFiles> {
         let mut files = folder_of(checkout, cluster);
         let kustomization = files.remove(KUSTOMIZATION);
         if self.argo {
             return Some(files);
         }
-        let text = String::from_utf8(kustomization?).unwrap();
+        let text = String::from_utf8(kustomization?.to_vec()).unwrap();
         let listed = text.lines().filter_map(|line| line.trim().strip_prefix("- "));
         listed.map(|file| Some((file.to_owned(), files.get(file)?.clone()))).collect()
     }
 
     /// What each cluster's folder would do, with what stays in the cluster without it.
-    fn trees(&self) -> BTreeMap<&'static str, SimulatedIstiod> {
+    fn trees(&self) -> Trees {
         let one = |name: &'static str| {
             // a tool finds no folder, and changes nothing
-            let is_gone = self.folder(name).is_empty();
-            let mut files = self.built(name).or_else(|| is_gone.then(NaiveFiles::new))?;
+            let is_gone = below(&self.checkout, &format!("rendered/{name}/")).next().is_none();
+            let mut files = self.built(name).or_else(|| is_gone.then(FleetFiles::new))?;
             let is_theirs = is_gone && self.site(name).istiod.is_of_others();
             for (file, bytes) in self.site(name).live.iter().filter(|(_, bytes)| is_theirs || stays(bytes, self.argo)) {
                 files.entry(file.clone()).or_insert_with(|| bytes.clone());
@@ -286,7 +290,7 @@ impl FleetMesh {
     }
 
     /// Files whose live objects a tool changes, or takes away, to have these.
-    fn behind_of(&self, cluster: &str, wanted: &NaiveFiles) -> Vec<String> {
+    fn behind_of(&self, cluster: &str, wanted: &FleetFiles) -> Vec<String> {
         let live = &self.site(cluster).live;
         if wanted.is_empty() && self.site(cluster).istiod.is_of_others() {
             // what another one's tool syncs is none of the objects that this one's knows
@@ -313,9 +317,8 @@ impl FleetMesh {
     }
 
     /// The values of the tree.
-    fn values(&self, cluster: &str) -> Option<Vec<u8>> {
-        let folder = format!("values/{cluster}/");
-        self.checkout.iter().find(|(path, _)| path.starts_with(&folder)).map(|(_, bytes)| bytes.clone())
+    fn values(&self, cluster: &str) -> Option<FleetFile> {
+        below(&self.checkout, &format!("values/{cluster}/")).next().map(|(_, bytes)| bytes.clone())
     }
 
     /// Whoever installs Istio there takes the values of the tree.
@@ -470,7 +473,7 @@ impl FleetMesh {
     }
 
     /// Someone changes the tree by hand.
-    pub(crate) fn change_tree(&mut self, change: impl FnOnce(&mut NaiveFiles)) {
+    pub(crate) fn change_tree(&mut self, change: impl FnOnce(&mut FleetFiles)) {
         change(&mut self.checkout);
         (self.tree_by_hand, self.was_by_hand) = (true, true);
         let trees = self.trees();
@@ -577,7 +580,12 @@ impl FleetMesh {
         let before = self.trees();
         let nearly = self.hypotheses(&before);
         let (held, files) = (self.held(), self.checkout.clone());
-        road::apply(&mut self.checkout, changes);
+        for change in changes {
+            match change {
+                FileChange::Write { path, bytes, .. } => self.checkout.insert(path, bytes.into()),
+                FileChange::Delete { path } => self.checkout.remove(&path),
+            };
+        }
         let after = self.trees();
         for (link, step) in &plan.moves {
             let known = |name: &str| NAMES.into_iter().find(|known| *known == name).unwrap();
@@ -603,7 +611,7 @@ impl FleetMesh {
         self.judge_standard(&before, &after)?;
         self.judge_trust(&files, &plan)?;
         self.judge_foreign(&files, flags.restore)?;
-        self.judge_lock(&files)?;
+        self.judge_lock()?;
         self.judge_merged(&before, &after)?;
         self.judge_writers(&files, asks)?;
         self.judge_checker(&plan)?;
@@ -661,19 +669,17 @@ impl FleetMesh {
     /// Someone puts a file of their own into a cluster's folder: one beside the others, one in the place of one that is yet to
     /// be written, or an entry of its list.
     pub(crate) fn put_foreign(&mut self, cluster: &str, kind: usize) {
-        let object = b"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: theirs\n  namespace: default\n".to_vec();
+        let object = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: theirs\n  namespace: default\n";
+        let object = FleetFile::from(object.as_bytes().to_vec());
         let folder = format!("rendered/{cluster}");
         let list = format!("{folder}/{KUSTOMIZATION}");
         let secret = |peer: &&str| format!("{folder}/secret-istio-remote-secret-{peer}.yaml");
         let secrets: Vec<String> = self.names().iter().filter(|peer| **peer != cluster).map(secret).collect();
         let free = secrets.into_iter().find(|path| !self.checkout.contains_key(path));
         let listed = self.checkout.get(&list).cloned();
-        let (path, bytes) = match (kind % 3, free, listed) {
+        let (path, bytes): (_, FleetFile) = match (kind % 3, free, listed) {
             (0, Some(path), _) => (path, object),
-            (1, _, Some(mut list_of)) => {
-                list_of.extend_from_slice(b"namePrefix: their-\n");
-                (list, list_of)
-            }
+            (1, _, Some(list_of)) => (list, [&list_of, b"namePrefix: their-\n".as_slice()].concat().into()),
             _ => (format!("{folder}/configmap-theirs.yaml"), object),
         };
         let was = self.checkout.get(&path).cloned();
@@ -704,16 +710,19 @@ impl FleetMesh {
 }
 
 /// The file of the lock with the engine's key.
-fn own_key() -> NaiveFiles {
+fn own_key() -> FleetFiles {
     let key = PublicKey::from_pem(&engine_key(0)).unwrap();
     let lock = Lock { engine_keys: [("key-0".parse().unwrap(), key)].into(), ..Lock::default() };
-    lock.to_files().unwrap().into_iter().map(|(path, text)| (path, text.into_bytes())).collect()
+    lock.to_files().unwrap().into_iter().map(|(path, text)| (path, text.into_bytes().into())).collect()
 }
 
-fn folder_of(checkout: &NaiveFiles, cluster: &str) -> NaiveFiles {
-    let prefix = format!("rendered/{cluster}/");
-    let file = |(path, bytes): (&String, &Vec<u8>)| Some((path.strip_prefix(&prefix)?.to_owned(), bytes.clone()));
-    checkout.iter().filter_map(file).collect()
+fn folder_of(checkout: &FleetFiles, cluster: &str) -> FleetFiles {
+    below(checkout, &format!("rendered/{cluster}/")).map(|(file, bytes)| (file.to_owned(), bytes.clone())).collect()
+}
+
+/// The files below a folder, by what follows its name.
+fn below<'f>(files: &'f FleetFiles, folder: &str) -> impl Iterator<Item = (&'f str, &'f FleetFile)> {
+    files.range(folder.to_owned()..).map_while(move |(path, bytes)| Some((path.strip_prefix(folder)?, bytes)))
 }
 
 fn cluster_name(name: &str) -> ClusterName {
