@@ -8,7 +8,7 @@ use crate::pipeline::tree::{Tree, TreeError};
 use crate::types::diagnostic::{Diagnostic, Diagnostics};
 use crate::types::explanation::{Code, Explain, Explanation};
 use crate::types::name::{ClusterName, MeshName};
-use crate::types::object::{Object, parse};
+use crate::types::object::{Object, parse_file};
 use crate::wire::names::EXPORTER;
 
 /// The tree is that of another mesh than the specs declare.
@@ -72,6 +72,6 @@ fn mesh_of(tree: &dyn Tree, cluster: &ClusterName) -> Result<Option<MeshName>, T
 
 /// An object as far as its metadata goes, which comes first in our files; the rest grows with the mesh.
 fn head(bytes: &[u8]) -> Option<Object> {
-    let data = bytes.windows(6).position(|window| window == b"\ndata:").unwrap_or(bytes.len());
-    parse(bytes.get(..data)?)
+    let data = memchr::memmem::find(bytes, b"\ndata:").unwrap_or(bytes.len());
+    parse_file(bytes.get(..data)?)
 }

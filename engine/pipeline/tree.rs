@@ -86,12 +86,13 @@ impl<B: AsRef<[u8]> + Sync> Tree for BTreeMap<String, B> {
     }
 
     fn cluster_files(&self, cluster: &str) -> Result<BTreeMap<String, Vec<u8>>, TreeError> {
-        let prefix = format!("{}/", rendered_folder(cluster));
-        let files = self.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix));
-        Ok(files
-            .filter_map(|(path, bytes)| Some((path.strip_prefix(&prefix)?.to_owned(), bytes.as_ref().to_vec())))
-            .filter(|(name, _)| !name.contains('/'))
-            .collect())
+        let folder = format!("{}/", rendered_folder(cluster));
+        Ok(beside(self, &folder).map(|(name, bytes)| (name.to_owned(), bytes.as_ref().to_vec())).collect())
+    }
+
+    fn names(&self, cluster: &str) -> Result<Vec<String>, TreeError> {
+        let folder = format!("{}/", rendered_folder(cluster));
+        Ok(beside(self, &folder).map(|(name, _)| name.to_owned()).collect())
     }
 
     fn paths(&self, folder: &str) -> Result<Vec<String>, TreeError> {
@@ -102,4 +103,11 @@ impl<B: AsRef<[u8]> + Sync> Tree for BTreeMap<String, B> {
     fn file(&self, path: &str) -> Result<Option<Vec<u8>>, TreeError> {
         Ok(self.get(path).map(|bytes| bytes.as_ref().to_vec()))
     }
+}
+
+/// The files of a folder by name, but for those of folders in it.
+fn beside<'f, B>(files: &'f BTreeMap<String, B>, folder: &str) -> impl Iterator<Item = (&'f str, &'f B)> {
+    let below = files.range(folder.to_owned()..);
+    let below = below.map_while(move |(path, bytes)| Some((path.strip_prefix(folder)?, bytes)));
+    below.filter(|(name, _)| !name.contains('/'))
 }

@@ -96,7 +96,7 @@ fn templated(
     name: String,
     values: &Map<String, Value>,
 ) -> Result<Arc<Templated>, Diagnostics> {
-    let key = Value::Object(values.clone()).to_string();
+    let key = serde_json::to_string(values).map_err(internal)?;
     templates.rendered.get((mesh.clone(), name, key), |(_, name, _)| {
         let stand_in = NAME.parse().map_err(internal)?;
         let Rendition { objects, overridden } = templates.templates.render(name, values)?;

@@ -12,7 +12,7 @@ use crate::pipeline::plan::security::spec_field::SpecField;
 use crate::pipeline::plan::{ObjectChange, Plan};
 use crate::pipeline::tree::{Tree, TreeError};
 use crate::types::name::ClusterName;
-use crate::types::object::{Object, parse};
+use crate::types::object::{Object, parse_file};
 use crate::wire::names::{EXPORTER, PROXY};
 
 /// The argument by which an exporter is told its api host.
@@ -37,7 +37,7 @@ pub(super) fn written(mesh: &Mesh, plan: &Plan, lock: &Lock, tree: &dyn Tree) ->
             let path = format!("{}/{file}", rendered_folder(name));
             let Some(change) = changes.get(path.as_str()) else { continue };
             let (Some(text), Some(before)) = (&change.text, tree.file(&path)?) else { continue };
-            let value = |bytes: &[u8]| parse(bytes).and_then(|object| of(&object));
+            let value = |bytes: &[u8]| parse_file(bytes).and_then(|object| of(&object));
             let (before, after) = (value(&before), value(text.0.as_bytes()));
             if before != after {
                 edits.entry((field, before, after)).or_default().insert(name.clone());

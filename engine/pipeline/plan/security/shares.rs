@@ -11,7 +11,7 @@ use crate::pipeline::plan::security::item::{SecurityChange, SecurityItem};
 use crate::pipeline::plan::security::share_change::ShareChange;
 use crate::pipeline::tree::{Tree, TreeError};
 use crate::types::name::ClusterName;
-use crate::types::object::parse;
+use crate::types::object::parse_file;
 use crate::wire::peers::{PEERS_FILE, PeersFile};
 use crate::wire::share::Share;
 
@@ -94,7 +94,7 @@ fn of_cluster(cluster: &Cluster, before: &PeersFile, lock: &Lock, groups: &mut S
 /// The file of peers in the ConfigMap that a run wrote for a cluster.
 pub(crate) fn written_peers(tree: &dyn Tree, cluster: &ClusterName) -> Result<Option<PeersFile>, TreeError> {
     let read = |bytes: Vec<u8>| {
-        let object = parse(&bytes)?;
+        let object = parse_file(&bytes)?;
         let text = object.fields.get("data")?.get(PEERS_FILE)?.as_str()?;
         PeersFile::parse(text.as_bytes()).ok()
     };
