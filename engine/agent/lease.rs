@@ -85,9 +85,14 @@ impl LeaseState {
 
 /// Whether this replica acts. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Leadership(watch::Receiver<Option<Instant>>);
+pub struct Leadership(watch::Receiver<Option<Instant>>);
 
 impl Leadership {
+    /// That of a replica which is told until when it may begin writes.
+    pub fn new(held: watch::Receiver<Option<Instant>>) -> Self {
+        Self(held)
+    }
+
     /// Whether a write may begin.
     pub(super) fn is_held(&self) -> bool {
         self.0.borrow().is_some_and(|until| Instant::now() < until)
@@ -143,7 +148,7 @@ pub(super) fn strive(role: &Role, client: ObjectClient) -> Leadership {
             drop(write(&client, &namespace, "", None).await);
         }
     });
-    Leadership(receiver)
+    Leadership::new(receiver)
 }
 
 /// The pod's name, and what tells two processes of one name apart.

@@ -12,12 +12,15 @@ mod gateways;
 mod hand_over;
 mod lease;
 mod object;
+mod outside;
 mod owned;
 mod reconcile;
 mod status;
 mod store;
 
-pub use self::reconcile::metrics;
+pub use self::lease::Leadership;
+pub use self::outside::{AskingWith, Outside, OwnIdentity};
+pub use self::reconcile::{Agent, metrics};
 
 use crate::cluster::fetch::{FetchLimits, Fetcher};
 use crate::roles::relay::{self, Relay, RelayOptions};

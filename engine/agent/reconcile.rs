@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube::Client;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -17,6 +18,7 @@ use crate::agent::gateways::{GatewayTarget, GatewayWatch};
 use crate::agent::hand_over::{NotHandedOver, left_behind, noted, stays, written};
 use crate::agent::lease::{Leadership, strive};
 use crate::agent::object::{WireMulticluster, name_of_file, scope};
+use crate::agent::outside::{AskingWith, Outside, OwnIdentity, ProcessOutside};
 use crate::agent::owned::FIELD_MANAGER;
 use crate::agent::status::{self, Holds, NotReconciled, PeerCondition, PeerRun, held_back_of_own, reconciled};
 use crate::agent::store::{ClusterSink, ClusterStore, LockMap, OwnSpecs, StoreUnread};
@@ -29,17 +31,16 @@ use crate::model::known::KnownCluster;
 use crate::model::lock::{Lock, LockedCluster, Stage};
 use crate::model::mesh::{Cluster, EngineKey, Mesh, Reconciler};
 use crate::model::trust::{Approval, Approvals};
-use crate::pipeline::meter::Unmetered;
-use crate::pipeline::observe::{Ask, DocumentDone, Observed, everybody};
-use crate::pipeline::{FactSource, Input, Program, Request, Run, Stop, Until, World, run as walk};
+use crate::pipeline::observe::Observed;
+use crate::pipeline::{Input, Program, Request, Run, Stop, Until};
 use crate::roles::relay::OwnKey;
-use crate::roles::role::{Role, now};
+use crate::roles::role::Role;
 use crate::server::telemetry::Metrics;
 use crate::spec::{API_VERSION, SourceFile, parse};
 use crate::types::diagnostic::{Diagnostics, Severity};
-use crate::types::key::PrivateKey;
-use crate::types::name::ClusterName;
+use crate::types::name::{ClusterName, Namespace};
 use crate::types::object::{YamlError, to_yaml};
+use crate::types::time::Timestamp;
 use crate::wire::agent::{AGENT_MAP, FINALIZER};
 use crate::wire::hand_over::{HandOverOrder, HandOverStage, HandOverState, ObjectWriter};
 
@@ -161,9 +162,7 @@ struct RunInput {
     own: OwnSpecs,
     lock: LockMap,
     objects: Vec<WireMulticluster>,
-    key: PrivateKey,
-    /// The CA that issues the certificates of the own exporter, PEM.
-    authority: String,
+    identity: OwnIdentity,
     before: Observed,
     mode: RunMode,
 }
@@ -178,27 +177,14 @@ enum RunMode {
 
 /// Runs for as long as the process lives, while this replica acts.
 pub(super) async fn run(role: Role, key: OwnKey, fetcher: Fetcher) {
-    let client = ObjectClient::new(&role.access.client);
-    let counts = AgentMetrics::register(&role.metrics);
-    let mut leadership = strive(&role, client.clone());
+    let client = &role.access.client;
+    let mut leadership = strive(&role, ObjectClient::new(client));
     let changed = Arc::new(Notify::new());
-    let _objects = watch_place::<WireMulticluster>(&role.access.client, scope(), &changed);
-    let _specs = watch_config_map(&role.access.client, role.namespace.as_str(), AGENT_MAP, &changed);
-    let store = ClusterStore { client, namespace: role.namespace.clone() };
-    let mut agent = Agent {
-        role: role.clone(),
-        store,
-        leadership: leadership.clone(),
-        key,
-        fetcher,
-        counts,
-        observed: Observed::default(),
-        waits: Vec::new(),
-        problem: None,
-        answered: None,
-        gateways: GatewayWatch::default(),
-    };
-    let probing = agent.gateways.clone().keep_probing(agent.fetcher.clone(), changed.clone(), role.stopping.clone());
+    let _objects = watch_place::<WireMulticluster>(client, scope(), &changed);
+    let _specs = watch_config_map(client, role.namespace.as_str(), AGENT_MAP, &changed);
+    let outside = ProcessOutside { key, fetcher: fetcher.clone() };
+    let mut agent = Agent::new((client, &role.namespace), leadership.clone(), outside, &role.metrics);
+    let probing = agent.gateways.clone().keep_probing(fetcher, changed.clone(), role.stopping.clone());
     drop(tokio::spawn(probing));
     let mut pause = PAUSE.0;
     loop {
@@ -228,12 +214,11 @@ fn spread() -> f64 {
 }
 
 /// The agent between two runs.
-struct Agent {
-    role: Role,
+pub struct Agent<S> {
+    client: Client,
     store: ClusterStore,
     leadership: Leadership,
-    key: OwnKey,
-    fetcher: Fetcher,
+    outside: S,
     counts: AgentMetrics,
     /// What was observed in the run before.
     observed: Observed,
@@ -247,9 +232,36 @@ struct Agent {
     gateways: GatewayWatch,
 }
 
-impl Agent {
+impl<S: Outside> Agent<S> {
+    /// One that took no run yet, at the apiserver of its cluster and in the namespace of Istio.
+    pub fn new(
+        (client, namespace): (&Client, &Namespace),
+        leadership: Leadership,
+        outside: S,
+        metrics: &Metrics,
+    ) -> Self {
+        let store = ClusterStore { client: ObjectClient::new(client), namespace: namespace.clone() };
+        Self {
+            client: client.clone(),
+            store,
+            leadership,
+            outside,
+            counts: AgentMetrics::register(metrics),
+            observed: Observed::default(),
+            waits: Vec::new(),
+            problem: None,
+            answered: None,
+            gateways: GatewayWatch::default(),
+        }
+    }
+
+    /// Why the last run did not come to its end, if it did not.
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
     /// One run; whether something changed by it, or what it waits for.
-    async fn reconcile(&mut self) -> bool {
+    pub async fn reconcile(&mut self) -> bool {
         let begun = Instant::now();
         let objects = match self.objects().await {
             Ok(objects) => objects,
@@ -264,7 +276,7 @@ impl Agent {
         self.counts.runs.get_or_create(&RunLabel { result }).inc();
         let changed = match &outcome {
             Ok(done) => {
-                self.counts.last.set(now().as_seconds());
+                self.counts.last.set(self.outside.now().as_seconds());
                 self.note(held_back_of_own(&done.run, &done.own));
                 self.changes(done)
             }
@@ -305,7 +317,7 @@ impl Agent {
 
     async fn objects(&self) -> Result<Vec<WireMulticluster>, ReadError> {
         let mut objects = Vec::new();
-        each::<WireMulticluster>(&self.role.access.client, &scope(), |object| objects.push(object)).await?;
+        each::<WireMulticluster>(&self.client, &scope(), |object| objects.push(object)).await?;
         objects.sort_by(|one, other| one.metadata.name.cmp(&other.metadata.name));
         Ok(objects)
     }
@@ -398,7 +410,7 @@ impl Agent {
         objects: &[WireMulticluster],
         order: &HandOverOrder,
     ) -> Result<LockMap, AgentError> {
-        let key = self.key.key().ok_or(AgentError::NoKey)?;
+        let OwnIdentity { key, .. } = self.outside.identity().ok_or(AgentError::NoKey)?;
         let files = order.lock.iter().map(|(path, text)| (path.clone(), text.clone().into_bytes())).collect();
         let mut lock = LockMap { files, ..LockMap::default() };
         let specs = documents(own, objects, &lock, &own_name(own)?)?;
@@ -493,12 +505,12 @@ impl Agent {
         lock: LockMap,
         mode: RunMode,
     ) -> Result<Reconciled, AgentError> {
-        let (key, authority) = self.key.key().zip(self.key.authority()).ok_or(AgentError::NoKey)?;
+        let identity = self.outside.identity().ok_or(AgentError::NoKey)?;
         let before = std::mem::take(&mut self.observed);
-        let input = RunInput { own, lock, objects: objects.to_vec(), key, authority, before, mode };
+        let input = RunInput { own, lock, objects: objects.to_vec(), identity, before, mode };
         let (store, leadership) = (self.store.clone(), self.leadership.clone());
-        let (fetcher, runtime) = (self.fetcher.clone(), Handle::current());
-        let done = tokio::task::spawn_blocking(move || reconcile(input, &store, &leadership, &fetcher, &runtime));
+        let (outside, runtime) = (self.outside.clone(), Handle::current());
+        let done = tokio::task::spawn_blocking(move || reconcile(input, &store, &leadership, &outside, &runtime));
         let done = done.await.map_err(|_| AgentError::Cut)??;
         if let Some(observed) = &done.run.observed {
             self.observed.clone_from(observed);
@@ -549,7 +561,9 @@ impl Agent {
             }
             let (conditions, known) = shown(object, outcome, &self.gateways);
             let generation = object.metadata.generation;
-            let Some(after) = status::status(&object.status, generation, &conditions, known, now()) else { continue };
+            let Some(after) = status::status(&object.status, generation, &conditions, known, self.outside.now()) else {
+                continue;
+            };
             let change = status::patch(&object.status, &after);
             let path = format!("{}/status", object.path());
             match self.store.client.merge(&path, FIELD_MANAGER, &change).await {
@@ -572,7 +586,7 @@ impl Agent {
                 (_, Holds::True | Holds::False | Holds::Unknown) => false,
             };
             if is_change {
-                let event = event(object, condition);
+                let event = event(object, condition, self.outside.now());
                 drop(self.store.client.create("/api/v1/namespaces/default/events", &event).await);
             }
         }
@@ -580,8 +594,8 @@ impl Agent {
 }
 
 /// An Event on an object. Objects without a namespace have theirs in `default`.
-fn event(object: &WireMulticluster, condition: &PeerCondition) -> Value {
-    let time = now().to_string();
+fn event(object: &WireMulticluster, condition: &PeerCondition, now: Timestamp) -> Value {
+    let time = now.to_string();
     let is_well = condition.holds == Holds::True;
     let message = match (is_well, condition.message.is_empty()) {
         (true, _) => format!("{} holds", condition.kind),
@@ -655,10 +669,10 @@ fn reconcile(
     input: RunInput,
     store: &ClusterStore,
     leadership: &Leadership,
-    fetcher: &Fetcher,
+    outside: &impl Outside,
     runtime: &Handle,
 ) -> Result<Reconciled, AgentError> {
-    let RunInput { own: specs, lock, objects, key, authority, before, mode } = input;
+    let RunInput { own: specs, lock, objects, identity: OwnIdentity { key, authority }, before, mode } = input;
     let public = EngineKey { id: key.public().id(), key: key.public().clone() };
     let own = own_name(&specs)?;
     let documents = documents(&specs, &objects, &lock, &own)?;
@@ -671,17 +685,13 @@ fn reconcile(
     program.take_from_tree(&tree.files, false)?;
     let request = Request { approvals: approvals(&program.mesh, &own, &specs, &objects), ..Request::default() };
     let keyring = Keyring { engine: Ok((public.id.clone(), key)) };
-    let (nothing, done) = (|_: &str| Ok(None), |_: DocumentDone<'_>| {});
-    let whom = everybody(&program.mesh);
-    let ask = Ask { whom: &whom, before: &before, fetcher, files: &nothing, progress: &done };
-    let facts = FactSource::Ask { ask, keyring: &keyring, clock: &now, runtime };
-    let world = World { now: now(), tree: &tree.files, base: None, narrow: None, meter: &Unmetered };
     let mut sink = ClusterSink { store, runtime, leadership, lock, tree: &tree };
     let until = match mode {
         RunMode::Acts => Until::Written(&mut sink),
         RunMode::Tries => Until::Planned,
     };
-    let run = walk(&program, &request, facts, until, &world)?;
+    let with = AskingWith { keyring: &keyring, before: &before, runtime };
+    let run = outside.walk(&program, &request, with, until, &tree.files)?;
     Ok(Reconciled { own, program, run, left_out })
 }
 
