@@ -73,6 +73,11 @@ impl Handed {
         Some(serde_yaml::from_slice(&bytes).unwrap())
     }
 
+    /// Whose pods the Service of the relay leads istiod to.
+    fn relayed_by(&self) -> Value {
+        self.file("service-isthmus-relay.yaml").unwrap()["spec"]["selector"]["app.kubernetes.io/name"].clone()
+    }
+
     /// Makes the files live, as Argo CD does: what is no longer there is pruned, unless it says that it is not to be.
     fn sync(&mut self) {
         self.sync_unjudged();
@@ -357,17 +362,15 @@ fn a_joined_cluster_goes_to_its_agent_and_back() {
     assert!(ran.stdout.contains("the agent of `east` to be able to take its objects"), "{ran}");
     assert!(handed.file("deployment.apps-isthmus-relay.yaml").is_some());
     assert!(handed.file("deployment.apps-isthmus-agent.yaml").is_some());
-    assert_eq!(
-        handed.file("service-isthmus-relay.yaml").unwrap()["spec"]["selector"]["app.kubernetes.io/name"],
-        "isthmus-relay"
-    );
+    assert_eq!(handed.relayed_by(), "isthmus-relay");
     handed.answers("ready");
     assert_eq!(handed.owners(), BTreeSet::from(["\"tree\"".to_owned()]), "nothing is taken before it is given");
     assert_eq!(handed.acting.apiserver.get(SECRETS, SECRET).unwrap()["data"], secret);
 
     let ran = handed.apply();
     assert!(handed.file(&format!("secret-{SECRET}.yaml")).is_none(), "{ran}");
-    assert!(handed.file("deployment.apps-isthmus-relay.yaml").is_none());
+    assert_eq!(handed.relayed_by(), "isthmus-agent");
+    assert!(handed.file("deployment.apps-isthmus-relay.yaml").is_some(), "it goes before the Service leads elsewhere");
     assert!(handed.locked().contains("handOver:\n  from: rendered\n  to: agent"), "{}", handed.locked());
     handed.answers("taken");
     assert_eq!(handed.owners(), BTreeSet::from(["\"agent\"".to_owned()]));
@@ -375,6 +378,7 @@ fn a_joined_cluster_goes_to_its_agent_and_back() {
     handed.acting.condition("west", "ControlPlaneSynced", "True");
     handed.apply();
     assert!(!handed.locked().contains("handOver"), "{}", handed.locked());
+    assert!(handed.file("deployment.apps-isthmus-relay.yaml").is_none());
     handed.is_at_rest();
     let live = || handed.acting.apiserver.get(SECRETS, SECRET).unwrap();
     handed.acting.until("the marks to go", || live()["metadata"]["annotations"]["isthmus.dev/hand-over"].is_null());
@@ -409,9 +413,12 @@ fn a_joined_cluster_goes_to_its_agent_and_back() {
         ["argocd.argoproj.io/sync-options", "isthmus.dev/hand-over"].map(|key| annotations[key].clone())
     };
     assert_eq!(marks(&handed), [json!("Prune=false,Delete=false"), Value::Null]);
-    assert!(handed.file("deployment.apps-isthmus-agent.yaml").is_none());
+    assert_eq!(handed.relayed_by(), "isthmus-relay");
+    assert!(handed.file("deployment.apps-isthmus-agent.yaml").is_some(), "it goes before the Service leads elsewhere");
+    assert!(handed.file("configmap-isthmus-agent.yaml").is_none(), "it still acts");
     assert!(handed.file(&format!("secret-{SECRET}.yaml")).is_some());
     handed.apply();
+    assert!(handed.file("deployment.apps-isthmus-agent.yaml").is_none());
     assert_eq!(marks(&handed), [Value::Null, Value::Null]);
     // until that is seen, no link leaves
     assert!(handed.locked().contains("handOver:\n  from: rendered\n  to: rendered"), "{}", handed.locked());

@@ -130,11 +130,12 @@ pub(super) fn render(
     let Some(image) = &components.image else {
         return findings.ok_or(Some(())).map(|_| ());
     };
-    for (role, service, is_second) in roles(reader) {
+    for (role, service, part) in roles(reader) {
         let mut context = values(reader, components, image, service);
-        let more = if role == "agent" { &AGENT_FILES[..] } else { &[] };
+        let more = if role == "agent" && part != RolePart::Former { &AGENT_FILES[..] } else { &[] };
         // while both run, the Service leads to the pods of who acts
-        let files = FILES.iter().chain(more).copied().filter(|file| !(is_second && *file == "service.yaml"));
+        let files = FILES.iter().chain(more).copied();
+        let files = files.filter(|file| part == RolePart::Acts || *file != "service.yaml");
         for file in files {
             if file == "deployment.yaml" {
                 context.insert("args".to_owned(), args(reader, components, role).into());
@@ -208,16 +209,29 @@ fn exposed_values(reader: &ReaderView<'_>, components: &Components) -> Map<Strin
     values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// What runs in a cluster: roles, their Services, and whether another role stands behind that. Before a hand-over whoever is to act
-/// runs beside who acts.
-fn roles(reader: &ReaderView<'_>) -> Vec<(&'static str, &'static str, bool)> {
-    let of = |is_agent: bool| if is_agent { AGENT_ROLES } else { ROLES };
-    let acts = of(reader.cluster.reconciler == Reconciler::Agent);
-    let mut roles: Vec<_> = acts.into_iter().map(|(role, service)| (role, service, false)).collect();
-    if let Some(to) = reader.is_to_give().filter(|_| reader.changes_roles()) {
-        let others =
-            of(to == Reconciler::Agent).into_iter().filter(|(role, _)| acts.iter().all(|(acts, _)| acts != role));
-        roles.extend(others.map(|(role, service)| (role, service, true)));
+/// What part a role has in a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RolePart {
+    Acts,
+    /// It is to act, and runs beside who does.
+    Next,
+    /// It acted, and serves istiod as a relay until the Service is seen to lead to who acts.
+    Former,
+}
+
+/// What runs in a cluster, and the Services of its roles. While the cluster is handed over, whoever acts next or before runs beside
+/// who acts.
+fn roles(reader: &ReaderView<'_>) -> Vec<(&'static str, &'static str, RolePart)> {
+    let of = |who: Reconciler| if who == Reconciler::Agent { AGENT_ROLES } else { ROLES };
+    let acts = of(reader.cluster.reconciler);
+    let mut roles: Vec<_> = acts.into_iter().map(|(role, service)| (role, service, RolePart::Acts)).collect();
+    if let Some(hand_over) = reader.hand_over().filter(|_| reader.changes_roles()) {
+        let (other, part) = match reader.is_to_give() {
+            Some(to) => (to, RolePart::Next),
+            None => (hand_over.from, RolePart::Former),
+        };
+        let others = of(other).into_iter().filter(|(role, _)| acts.iter().all(|(acts, _)| acts != role));
+        roles.extend(others.map(|(role, service)| (role, service, part)));
     }
     roles
 }
