@@ -13,8 +13,9 @@ pub(crate) struct Recent<V> {
     size: usize,
 }
 
-/// Most bytes of texts that are remembered at a time. A small mesh has no more, and of a large one none is held for long.
-const MOST: usize = 4 << 20;
+/// Most bytes of texts that are remembered at a time, of each kind and thread: an agent with 100 peers stays small. A small mesh has no
+/// more, and of a large one none is held for long.
+const MOST: usize = 1 << 20;
 /// Most bytes of one of them.
 const LONGEST: usize = 256 << 10;
 
