@@ -129,6 +129,7 @@ fn lacks() -> Vec<LinkWait> {
         HandOverLack::NotReady { reason: Some("a run here would delete ConfigMap isthmus-mesh".to_owned()) },
         HandOverLack::Undeclared { peer: "00000000-0000-4000-8000-0000000000aa".to_owned() },
         HandOverLack::NotOffered,
+        HandOverLack::ReadsOn { peer: west() },
         HandOverLack::NotRead { peer: west() },
         HandOverLack::NotTaken,
         HandOverLack::OthersWrite { key: "3f61a5c0de".parse().unwrap() },

@@ -360,7 +360,8 @@ pub(super) fn restore_read(
     for reader in readers {
         let evidence = accepted.assessments.get(&reader.name).map(|assessment| &assessment.evidence);
         let Some(EvidenceState::Published(evidence)) = evidence else { continue };
-        if !may_be_restored(reader) && !is_to_be_taken(reader, evidence) {
+        let is_to_be_taken = is_to_be_taken(reader, evidence);
+        if !may_be_restored(reader) && !is_to_be_taken {
             continue;
         }
         let Some(reads) = evidence.reads.seen() else { continue };
@@ -369,7 +370,10 @@ pub(super) fn restore_read(
             let Some(peer) = recorded.known_by(mesh, &accepted.lock, reader, &read.cluster_id) else { continue };
             let link = Link::new(reader, &peer);
             let lost = restored.get(&link).is_none_or(|from| *from == RestoredFrom::Peers);
-            if lost && (restored.contains_key(&link) || accepted.lock.link(reader, &peer).is_none()) {
+            // no one takes away what leaves here while others have the cluster
+            let is_known = |locked: &LockedLink| !(is_to_be_taken && locked.stage.is_leaving());
+            let is_known = accepted.lock.link(reader, &peer).is_some_and(is_known);
+            if lost && (restored.contains_key(&link) || !is_known) {
                 found.push((link, read.cluster_id.clone(), evidence.serial.seen().copied().unwrap_or_default()));
             }
         }

@@ -711,3 +711,11 @@ fn what_is_left_without_a_link_here_is_taken_with_its_links() {
     let half = WalkStep::Trouble(1, ClusterTrouble::Half(38));
     holds(&[hand_over(), pair, others(), others(), half, hand_over(), hand_over()]);
 }
+
+/// What another checkout leaves may read a cluster that leaves here.
+#[test]
+fn what_is_left_beside_a_cluster_that_leaves_is_taken_with_its_links() {
+    let pin = |choice| edit(1, "pin.rootCA", choice);
+    let (hand_over, leaving) = (|| WalkStep::HandOver(1), edit(0, "state", 0));
+    holds(&[hand_over(), pin(1), hand_over(), WalkStep::Others(1), pin(0), pin(2), leaving, hand_over()]);
+}

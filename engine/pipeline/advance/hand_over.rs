@@ -239,11 +239,15 @@ impl Links<'_> {
         let joined = self.joined_of(name);
         let ids: BTreeSet<ClusterId> =
             joined.iter().filter_map(|peer| self.known(peer)).map(|peer| peer.cluster_id()).collect();
+        let linked: Vec<_> = self.advanced.lock.links_of(name).filter_map(|(peer, _)| self.known(peer)).collect();
         if let Some(read) = reads.iter().find(|read| !ids.contains(&read.cluster_id)) {
-            return Err(HandOverLack::Undeclared { peer: read.cluster_id.to_string() });
+            let leaves = linked.iter().find(|peer| peer.cluster_id() == read.cluster_id);
+            return Err(match leaves {
+                Some(peer) => HandOverLack::ReadsOn { peer: peer.cluster.name.clone() },
+                None => HandOverLack::Undeclared { peer: read.cluster_id.to_string() },
+            });
         }
-        let linked = self.advanced.lock.links_of(name).filter_map(|(peer, _)| self.known(peer));
-        let linked: BTreeSet<_> = linked.map(|peer| peer.uuid()).collect();
+        let linked: BTreeSet<_> = linked.iter().map(|peer| peer.uuid()).collect();
         if let Some(used) = used.iter().find(|used| used.last_used.is_some() && !linked.contains(&used.cluster_uuid)) {
             return Err(HandOverLack::Undeclared { peer: used.cluster_uuid.to_string() });
         }

@@ -179,14 +179,18 @@ impl<'a> Links<'a> {
         }
     }
 
-    /// Whether a checkout writes the objects of a cluster's links, and they are or may be marked so that no tool deletes them: by this
-    /// one, or by another one that leaves them.
+    /// Whether a checkout writes, or is to take, the objects of a cluster's links, and they are or may be marked so that no tool deletes
+    /// them: by this one, or by another one that leaves them.
     pub(super) fn is_marked(&self, name: &ClusterName) -> bool {
+        let Some(cluster) = self.mesh.clusters.get(name) else { return false };
         let hand_over = self.accepted.lock.clusters.get(name).and_then(|locked| locked.hand_over);
-        let is_rendered =
-            || self.mesh.clusters.get(name).is_some_and(|cluster| cluster.reconciler == Reconciler::Rendered);
-        let is_marked = || hand_over.is_some() || self.is_left_to(name, Reconciler::Rendered);
-        is_rendered() && is_marked() && !self.is_gone(name) && !self.mesh.inside
+        let is_left = || self.is_left_to(name, Reconciler::Rendered);
+        let is_marked = match cluster.reconciler {
+            Reconciler::Rendered => hand_over.is_some() || is_left(),
+            Reconciler::External => cluster.hands_over_to() == Some(Reconciler::Rendered) && is_left(),
+            Reconciler::Agent | Reconciler::Deckhouse => false,
+        };
+        is_marked && !self.is_gone(name) && !self.mesh.inside
     }
 
     /// Whether a cluster is left to another checkout that has not taken it: what it reads stays until then.

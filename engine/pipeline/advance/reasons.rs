@@ -430,6 +430,8 @@ pub enum HandOverLack {
     },
     /// It has a link with a peer, by UUID or cluster ID, with which no link is known here.
     Undeclared { peer: String },
+    /// It reads a peer of which its link leaves here, and no one takes that away.
+    ReadsOn { peer: ClusterName },
     /// Another checkout has the cluster, and does not leave it to anyone.
     NotOffered,
     /// It does not read a peer that it is taken to read.
@@ -464,6 +466,9 @@ impl HandOverLack {
             Self::NotReady { reason: None } => who,
             Self::NotReady { reason: Some(reason) } => format!("{who}: {reason}"),
             Self::Undeclared { peer } => format!("a link here with {peer}, with which `{cluster}` is joined"),
+            Self::ReadsOn { peer } => {
+                format!("`{cluster}` to read `{peer}` no more, since its link to that leaves here")
+            }
             Self::NotOffered => format!("whoever has the objects of `{cluster}` to leave them to this checkout"),
             Self::NotRead { peer } => format!("`{cluster}` to read `{peer}`, with which it is joined here"),
             Self::OthersWrite { key } => format!(
@@ -486,6 +491,10 @@ impl HandOverLack {
         match self {
             Self::Undeclared { .. } => {
                 format!("declare that cluster here, or let it leave `{cluster}` before the hand-over")
+            }
+            Self::ReadsOn { .. } => {
+                "use --restore-links, which takes the link as it is live; it leaves once the cluster is taken"
+                    .to_owned()
             }
             Self::OthersWrite { .. } => format!(
                 "one of both sets `reconciler: external` for `{cluster}`; if the engine's key was replaced, sync what this run writes"

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use isthmus::pipeline::plan::{Plan, StepState};
+use isthmus::pipeline::plan::Plan;
 use isthmus::types::explanation::Code;
 use isthmus::types::name::ClusterName;
 
@@ -230,10 +230,9 @@ impl FleetMesh {
     }
 }
 
-/// Whether a plan refuses what only links that are restored let it do.
+/// Whether a plan names restored links as the way out.
 fn asks_to_restore(plan: &Plan) -> bool {
-    let refused = plan.steps.iter().filter(|step| matches!(step.state, StepState::Refused(_)));
-    let mut hints = refused.flat_map(|step| step.state.explanations()).filter_map(|why| why.hint.as_ref());
+    let mut hints = plan.steps.iter().flat_map(|step| step.state.explanations()).filter_map(|why| why.hint.as_ref());
     hints.any(|hint| hint.contains("--restore-links"))
 }
 
