@@ -719,3 +719,18 @@ fn what_is_left_beside_a_cluster_that_leaves_is_taken_with_its_links() {
     let (hand_over, leaving) = (|| WalkStep::HandOver(1), edit(0, "state", 0));
     holds(&[hand_over(), pin(1), hand_over(), WalkStep::Others(1), pin(0), pin(2), leaving, hand_over()]);
 }
+
+/// Its folder is of before its links left for another namespace.
+#[test]
+fn a_folder_of_before_links_began_anew_is_no_silent_cut() {
+    let leave = Run(RunFlags { allow_delete: true, ..PLAIN });
+    let steps = [
+        edit(0, "istio.namespace", 2),
+        leave,
+        WalkStep::Converge,
+        WalkStep::OldRendered(0, 5),
+        WalkStep::SyncAll,
+        WalkStep::Converge,
+    ];
+    holds(&steps);
+}

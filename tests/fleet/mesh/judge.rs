@@ -193,6 +193,10 @@ impl FleetMesh {
             if says("state").is_some_and(|state| *state == "lost") {
                 mislead(Why::Lost, &ALL_NEEDS);
             }
+            // what is written there istiod does not read, and what was there came back by hand
+            if self.reverted && says("istio.namespace").is_some() {
+                mislead(Why::Stated, &ALL_NEEDS);
+            }
             if says("reconciler").is_some_and(|who| *who != "rendered") {
                 mislead(Why::Deployed, &ALL_NEEDS);
             }
@@ -290,6 +294,9 @@ impl FleetMesh {
                     if !lacks.is_empty() {
                         return broken(opening, format!("{reader}/{peer}: {}", short(&lacks)));
                     }
+                }
+                (Some(_), None) if self.reverted && self.wish.says(reader, "istio.namespace").is_some() => {
+                    self.excuse(Law::SilentCut, Why::Hand);
                 }
                 (Some(_), None) if live.is_some() && !self.stated.contains(&pair) => {
                     return broken(Law::SilentCut, format!("{reader}/{peer}"));
