@@ -33,14 +33,17 @@ impl Links<'_> {
             let begins_anew = self.begins_anew(reader) || self.begins_anew(peer);
             let link = Link::new(reader, peer);
             let wanted = self.wants(&link);
-            if (begins_anew || !wanted) && self.is_marked(reader) {
-                self.marked.insert(reader);
-                self.wait(&link, vec![LinkWait::Marked { cluster: reader.clone() }]);
-                continue;
-            }
             let is_of_others = |end: &ClusterName| self.mesh.clusters.get(end).is_some_and(|end| !end.is_ours());
             if link.ends().into_iter().all(is_of_others) && !link.ends().into_iter().any(|end| self.is_gone(end)) {
                 // known while one of both may come here
+                continue;
+            }
+            if (begins_anew || !wanted) && self.is_marked(reader) {
+                // what is still to be taken is taken all the same
+                if !is_of_others(reader) {
+                    self.marked.insert(reader);
+                }
+                self.wait(&link, vec![LinkWait::Marked { cluster: reader.clone() }]);
                 continue;
             }
             if !wanted
