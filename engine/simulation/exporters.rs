@@ -6,8 +6,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use http::header::{DATE, HeaderValue};
 use http::{Request, Response};
 use hyper::body::Incoming;
+use jiff::fmt::rfc2822::DateTimePrinter;
 
 use crate::roles::exporter::{CollectedEvidence, Gathered, Moment, Published, PublishedAnswers, Relation};
 use crate::server::{Body, Bound, Certificates, Handler, Running, ServerLimits, TlsError, whole};
@@ -120,8 +122,20 @@ impl Handler for SimulatedExporter {
             locked(&self.fleet, |fleet| fleet.clusters.get(&self.name).map(|own| published(own, fleet, now.instant)));
         let published = published.ok_or(ClusterGone)?;
         let (parts, _body) = request.into_parts();
-        Ok(PublishedAnswers::from(published).respond(PATH_PREFIX, &parts, now).map(whole))
+        let mut response = PublishedAnswers::from(published).respond(PATH_PREFIX, &parts, now).map(whole);
+        // the engine goes by the time of the clusters where its own is behind, and all of them are on one machine
+        if let Some(date) = http_date(now.time) {
+            response.headers_mut().insert(DATE, date);
+        }
+        Ok(response)
     }
+}
+
+/// A time as HTTP states it.
+fn http_date(time: Timestamp) -> Option<HeaderValue> {
+    let time = jiff::Timestamp::from_second(time.as_seconds()).ok()?;
+    let text = DateTimePrinter::new().timestamp_to_rfc9110_string(&time).ok()?;
+    HeaderValue::try_from(text).ok()
 }
 
 /// All of one moment: what is shown is what is live.
