@@ -734,3 +734,50 @@ fn a_folder_of_before_links_began_anew_is_no_silent_cut() {
     ];
     holds(&steps);
 }
+
+/// Its links stay joined, and no object of them is gone or made anew. Its agent follows up what peers publish.
+#[test]
+fn a_cluster_that_goes_to_its_agent_keeps_its_links() {
+    for argo in [false, true] {
+        let steps = [WalkStep::ToAgent(0), WalkStep::Happen(1, FleetEvent::MoveGateway), WalkStep::Converge];
+        let mut walk = Walk::new(super::joined(3, argo), &[]);
+        steps.iter().for_each(|step| walk.take(step).unwrap());
+        let ash = walk.fleet.site("ash");
+        assert!(ash.istiod.agent_acts() && !ash.is_tracked("secret-istio-remote-secret-birch.yaml"));
+        assert!(!walk.fleet.folder("ash").contains_key("secret-istio-remote-secret-birch.yaml"));
+        walk.end().unwrap();
+        assert!(!walk.fleet.site("ash").istiod.agent_acts(), "it comes back at the end of a walk");
+    }
+}
+
+/// Who acted before goes when the Service is seen to lead to who acts, since a tool may prune before it writes.
+#[test]
+fn istiod_has_a_relay_whatever_is_pruned_first() {
+    holds(&[WalkStep::ToAgent(0), WalkStep::ToAgent(0)]);
+}
+
+/// Wherever the process of an agent ends, the next one continues.
+#[test]
+fn an_agent_that_ends_after_any_write_is_continued_by_the_next() {
+    let to_agent = edit(0, "reconciler", 3);
+    for writes in 0..12 {
+        let ends = WalkStep::AgentEnds(0, writes);
+        let begins =
+            [to_agent.clone(), Run(PLAIN), WalkStep::SyncAll, WalkStep::Agent(0), Run(PLAIN), WalkStep::SyncAll];
+        let after = [ends, Run(PLAIN), WalkStep::SyncAll, WalkStep::Agent(0), Run(PLAIN), WalkStep::SyncAll];
+        holds(&[&begins[..], &after].concat());
+    }
+}
+
+/// What was given is taken before it is given back, however late that is.
+#[test]
+fn an_edit_that_is_taken_back_while_the_agent_is_down_waits_for_it() {
+    let (to, back) = (edit(0, "reconciler", 3), edit(0, "reconciler", 4));
+    let begins = [to, Run(PLAIN), WalkStep::SyncAll, WalkStep::Agent(0), WalkStep::AgentDown(0), Run(PLAIN)];
+    let round = [Run(PLAIN), WalkStep::SyncAll, WalkStep::Agent(0)];
+    for is_up in [true, false] {
+        let up =
+            if is_up { vec![WalkStep::Mend(0), Run(PLAIN), WalkStep::SyncAll, WalkStep::Agent(0)] } else { vec![] };
+        holds(&[&begins[..], &up, &[back.clone()], &round, &round, &round].concat());
+    }
+}

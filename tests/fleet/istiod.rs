@@ -31,6 +31,15 @@ pub(crate) struct SimulatedNetwork {
     pub(crate) registries: BTreeSet<String>,
 }
 
+/// What a checkout tells the agent of a hand-over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AgentOrder {
+    /// The agent is to write the objects; else the checkout.
+    pub(crate) is_to_agent: bool,
+    pub(crate) is_given: bool,
+    pub(crate) serial: u64,
+}
+
 /// What a cluster does.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct SimulatedIstiod {
@@ -53,6 +62,18 @@ pub(crate) struct SimulatedIstiod {
     pub(crate) offered: u64,
     /// The engine's key whose run is live, where it says so.
     pub(crate) writer: Option<String>,
+    /// Its agent has specs.
+    pub(crate) has_specs: bool,
+    /// What the agent was told of a hand-over.
+    pub(crate) order: Option<AgentOrder>,
+    /// What it, or a checkout, said of it last.
+    pub(crate) answer: Option<String>,
+    /// Users that the api-proxy becomes for peers, where they are not those of their UUIDs.
+    pub(crate) users: BTreeMap<String, String>,
+    /// Peers, by UUID, that are told that their links leave, with the cluster IDs by which evidence names them.
+    pub(crate) leaving: BTreeMap<String, String>,
+    /// Whose pods the Service of the relay sends istiod to; `None`: there is no such Service.
+    pub(crate) relay: Option<String>,
     /// Remote secrets: by the peer that they are for, the data key and the kubeconfig.
     pub(crate) secrets: BTreeMap<String, (String, String)>,
     /// CAs by which istiod knows its relay, by the peer that a secret is for.
@@ -173,6 +194,12 @@ impl SimulatedIstiod {
         self.serial = self.serial.max(one.serial);
         self.offered = self.offered.max(one.offered);
         self.writer = self.writer.take().or_else(|| one.writer.clone());
+        self.has_specs |= one.has_specs;
+        self.order = one.order.clone().or(self.order.take());
+        self.answer = one.answer.clone().or(self.answer.take());
+        self.relay = one.relay.clone().or(self.relay.take());
+        self.users.extend(one.users.clone());
+        self.leaving.extend(one.leaving.clone());
         self.secrets.extend(one.secrets.clone());
         self.relay_cas.extend(one.relay_cas.clone());
         self.deployments.extend(one.deployments.iter().cloned());
@@ -202,9 +229,17 @@ impl SimulatedIstiod {
             }
             ("ConfigMap", "isthmus-peers") => self.peers(&inner(object, "peers.json")),
             ("ConfigMap", "isthmus-hand-over") => {
+                self.answer = text(object, &["data", "state.json"]);
                 let state = inner(object, "state.json");
                 let is_offer = text(&state, &["stage"]).as_deref() == Some("offered");
                 self.offered = state.get("serial").and_then(Value::as_u64).filter(|_| is_offer).unwrap_or(0);
+            }
+            ("ConfigMap", "isthmus-agent") => {
+                self.has_specs = true;
+                self.order(&inner(object, "hand-over.json"));
+            }
+            ("Service", "isthmus-relay") => {
+                self.relay = text(object, &["spec", "selector", "app.kubernetes.io/name"]);
             }
             ("ClusterRole", _) => {
                 for rule in items(object, "rules") {
@@ -269,6 +304,38 @@ impl SimulatedIstiod {
         }
     }
 
+    fn order(&mut self, order: &Value) {
+        let Some(to) = text(order, &["to"]) else { return };
+        let is_given = order.get("given").and_then(Value::as_bool).unwrap_or(false);
+        let serial = order.get("serial").and_then(Value::as_u64).unwrap();
+        self.order = Some(AgentOrder { is_to_agent: to == "agent", is_given, serial });
+    }
+
+    /// Whether its agent writes the objects of links, by what it was told and said last.
+    pub(crate) fn agent_acts(&self) -> bool {
+        let is_there = self.has_specs && self.deployments.contains("isthmus-agent");
+        let left = |serial: u64| {
+            let answer = self.answer.as_deref().and_then(|text| serde_yaml::from_str(text).ok());
+            let answer: Value = answer.unwrap_or_default();
+            text(&answer, &["stage"]).as_deref() == Some("released")
+                && answer.get("serial").and_then(Value::as_u64) == Some(serial)
+        };
+        is_there
+            && match &self.order {
+                None => true,
+                Some(AgentOrder { is_to_agent: true, is_given, .. }) => *is_given,
+                Some(AgentOrder { is_to_agent: false, serial, .. }) => !left(*serial),
+            }
+    }
+
+    /// Whether istiod reaches a relay: the agent is one, too.
+    pub(crate) fn relays(&self) -> bool {
+        match &self.relay {
+            Some(app) => self.deployments.contains(app),
+            None => ["isthmus-relay", "isthmus-agent"].iter().any(|app| self.deployments.contains(*app)),
+        }
+    }
+
     fn peers(&mut self, file: &Value) {
         self.serial = file.get("serial").and_then(Value::as_u64).unwrap_or(0);
         self.writer = text(file, &["writer"]);
@@ -279,7 +346,14 @@ impl SimulatedIstiod {
             let opens = |key: &Value| items(key, "scopes").iter().any(|scope| scope.as_str() == Some("api"));
             let keys = items(&peer, "keys").into_iter().filter(opens);
             let keys = keys.map(|key| squeeze(&text(&key, &["pem"]).unwrap())).collect();
-            self.admits.insert(text(&peer, &["clusterUUID"]).unwrap(), keys);
+            let uuid = text(&peer, &["clusterUUID"]).unwrap();
+            if let Some(user) = text(&peer, &["user"]) {
+                self.users.insert(uuid.clone(), user.strip_prefix("istio-peer:").unwrap().to_owned());
+            }
+            if let Some(id) = text(&peer, &["leaving", "clusterID"]) {
+                self.leaving.insert(uuid.clone(), id);
+            }
+            self.admits.insert(uuid, keys);
         }
     }
 }

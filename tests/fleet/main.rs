@@ -14,6 +14,7 @@
     reason = "a test; it prints coverage and traces, for whoever looks"
 )]
 
+mod agents;
 mod faults;
 mod file;
 mod found;

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use isthmus::model::keyring::KeyProblem;
@@ -13,7 +14,7 @@ use isthmus::types::key::{PrivateKey, PublicKey};
 use isthmus::types::name::Digest;
 use isthmus::types::token::Scope;
 use isthmus::wire::failure::Failure;
-use isthmus::wire::hand_over::{HandOverOrder, HandOverStage, HandOverState, ObjectWriter};
+use isthmus::wire::hand_over::{HandOverStage, HandOverState, ObjectWriter};
 use isthmus::wire::metadata::{
     AuthnKey, EveryRevision, Evidence, IstioFacts, LiveNetwork, LiveRoute, PrivateDocument, PublicDocument, Read,
     ReadState, Reported, RouteState, StandardMeshConfig,
@@ -22,6 +23,7 @@ use isthmus::wire::metadata::{
 use rustc_hash::FxBuildHasher;
 use serde_json::json;
 
+use super::agents::{ApiserverWrite, CRD, MULTICLUSTER, ObjectRecord, ObjectRecords, SimulatedOutside};
 use super::file::{FleetFile, FleetFiles};
 use super::istiod::{ISTIO_NAMESPACE, SimulatedIstiod, SimulatedNetwork};
 use super::others;
@@ -158,6 +160,10 @@ pub(crate) struct FleetCluster {
     pub(crate) trouble: Option<ClusterTrouble>,
     /// Objects that are live, by file.
     pub(crate) live: FleetFiles,
+    /// What its apiserver has of them beside.
+    pub(crate) records: ObjectRecords,
+    /// No pod of its agent runs but as a relay.
+    pub(crate) is_agent_down: bool,
     /// The values that its Istio was installed with.
     pub(crate) values: Option<FleetFile>,
     pub(crate) istiod: Rc<SimulatedIstiod>,
@@ -175,8 +181,13 @@ struct ComparedKey {
     squeezed: String,
 }
 
+/// Of the key of a cluster.
+fn seed_of(at: u8, generation: u8) -> u8 {
+    at * 16 + generation + 1
+}
+
 fn key(at: u8, generation: u8) -> Rc<ComparedKey> {
-    let seed = at * 16 + generation + 1;
+    let seed = seed_of(at, generation);
     KEYS.with_borrow_mut(|keys| {
         let made = keys.entry(seed).or_insert_with(|| {
             let public = PrivateKey::generate(&[seed; 32]).unwrap().public().clone();
@@ -214,6 +225,8 @@ impl FleetCluster {
             network_name: 0,
             trouble: None,
             live: FleetFiles::new(),
+            records: ObjectRecords::new(),
+            is_agent_down: false,
             values: None,
             istiod: Rc::default(),
         }
@@ -269,10 +282,125 @@ impl FleetCluster {
     /// A file becomes live, or its object goes; whether the cluster does anything else since.
     pub(crate) fn put(&mut self, file: &str, bytes: Option<&FleetFile>) -> bool {
         match bytes {
-            Some(bytes) => self.live.insert(file.to_owned(), bytes.clone()),
-            None => self.live.remove(file),
-        };
+            Some(bytes) => {
+                self.live.insert(file.to_owned(), bytes.clone());
+                if let Some(record) = self.records.get_mut(file) {
+                    record.synced();
+                }
+            }
+            None => self.delete(file),
+        }
         self.read()
+    }
+
+    /// An object goes, unless a finalizer holds it; and all of a kind with the kind.
+    fn delete(&mut self, file: &str) {
+        match self.records.get_mut(file).filter(|record| record.is_held()) {
+            Some(record) => record.is_deleted = true,
+            None => {
+                self.live.remove(file);
+                self.records.remove(file);
+            }
+        }
+        if file == CRD {
+            let all: Vec<String> = self.live.keys().filter(|file| file.starts_with(MULTICLUSTER)).cloned().collect();
+            all.iter().for_each(|file| self.delete(file));
+        }
+    }
+
+    /// Someone takes finalizers off what was deleted, where no agent is left to do it: the cluster was stated to be lost, and is not.
+    pub(crate) fn drop_held(&mut self) {
+        if self.istiod.deployments.contains("isthmus-agent") {
+            return;
+        }
+        let held: Vec<String> =
+            self.records.iter().filter(|(_, one)| one.is_deleted).map(|(file, _)| file.clone()).collect();
+        for file in held {
+            self.records.remove(&file);
+            self.live.remove(&file);
+        }
+        self.read();
+    }
+
+    /// Its agent wrote something; whether it does anything else since.
+    pub(crate) fn agent_wrote(&mut self, write: &ApiserverWrite) -> bool {
+        match &write.object {
+            Some((bytes, record)) => {
+                self.live.insert(write.file.clone(), bytes.clone());
+                self.records.insert(write.file.clone(), record.clone());
+            }
+            None => {
+                self.live.remove(&write.file);
+                self.records.remove(&write.file);
+            }
+        }
+        self.read()
+    }
+
+    /// Whether the tool that syncs knows a live object as its own.
+    pub(crate) fn is_tracked(&self, file: &str) -> bool {
+        self.records.get(file).is_none_or(ObjectRecord::is_tracked)
+    }
+
+    /// Whether an agent would take a run.
+    pub(crate) fn has_agent(&self) -> bool {
+        self.istiod.deployments.contains("isthmus-agent") && !self.is_agent_down
+    }
+
+    /// What its agent does not know by itself.
+    pub(crate) fn outside(&self, fleet: &[&Self], now: i64) -> SimulatedOutside {
+        let answer = |site: &&Self| (site.name.parse().unwrap(), (site.public(), site.private_for(self, fleet)));
+        let answers = Arc::new(fleet.iter().map(answer).collect());
+        SimulatedOutside { seed: [seed_of(self.at, self.generation); 32], now, answers }
+    }
+
+    /// What its exporter answers to the agent of a cluster.
+    fn private_for(&self, asking: &Self, fleet: &[&Self]) -> PrivateReading {
+        let key = asking.key().squeezed.clone();
+        if asking.name == self.name {
+            return self.private(&[key], fleet);
+        }
+        let url = format!("https://metadata.{}.example.com/metadata/private/multicluster.json", self.name);
+        let uuid = asking.uuid();
+        let is_admitted = self.istiod.admits.get(&uuid).is_some_and(|keys| keys.contains(&key));
+        match self.trouble {
+            Some(ClusterTrouble::Starting) => return PrivateReading::Failed(Failure::Unavailable { url }),
+            Some(ClusterTrouble::Forbidden) => {
+                return PrivateReading::Failed(Failure::Unauthorized { url, status: 401 });
+            }
+            _ if !is_admitted => return PrivateReading::Failed(Failure::Unauthorized { url, status: 401 }),
+            _ => {}
+        }
+        let mut document = self.document(fleet);
+        document.evidence = document.evidence.map(|evidence| self.shown_to(asking, evidence));
+        let leaving = self.istiod.leaving.contains_key(&uuid);
+        document.leaving = leaving.then(|| uuid.parse().unwrap()).into_iter().collect();
+        PrivateReading::Read(document)
+    }
+
+    /// What of its evidence a peer is shown: what is about the peer.
+    fn shown_to(&self, asking: &Self, evidence: Evidence) -> Evidence {
+        fn about<T>(list: Reported<Vec<T>>, is_related: bool, is_it: impl Fn(&T) -> bool) -> Reported<Vec<T>> {
+            match list {
+                Reported::Seen(_) if !is_related => Reported::Unknown("no route says who asks".to_owned()),
+                Reported::Seen(list) => Reported::Seen(list.into_iter().filter(is_it).collect()),
+                unknown @ Reported::Unknown(_) => unknown,
+            }
+        }
+        let uuid = asking.uuid();
+        let route = self.istiod.routes.iter().find(|route| route.uuid == uuid);
+        let id = route.map(|route| route.id.clone()).or_else(|| self.istiod.leaving.get(&uuid).cloned());
+        let is_it = |other: &str| id.as_deref() == Some(other);
+        let Evidence { trusts, networks, reads, routes, prepared, credentials, .. } = evidence;
+        Evidence {
+            trusts,
+            prepared,
+            networks: about(networks, id.is_some(), |one| one.name.as_str() == asking.network()),
+            reads: about(reads, id.is_some(), |one| is_it(one.cluster_id.as_str())),
+            routes: about(routes, id.is_some(), |one| is_it(one.cluster_id.as_str())),
+            credentials: about(credentials, true, |one| one.cluster_uuid.as_str() == uuid),
+            ..Evidence::unknown("for the own engine alone")
+        }
     }
 
     /// Whether it is another checkout's, which did not leave it.
@@ -293,6 +421,7 @@ impl FleetCluster {
             (false, false) => return false,
         };
         self.live = next;
+        self.records.clear();
         self.read();
         true
     }
@@ -363,7 +492,7 @@ impl FleetCluster {
             FleetEvent::MoveApi => self.host += 1,
             FleetEvent::ReplaceRelayCa => {
                 // a relay that does not run yet has no certificate
-                if self.istiod.deployments.contains("isthmus-relay") {
+                if self.istiod.relays() {
                     self.retiring_relay_cas.push((self.relay_ca, until));
                 }
                 self.relay_ca += 1;
@@ -376,6 +505,7 @@ impl FleetCluster {
                 self.retiring_relay_cas.clear();
                 self.relay_ca += 1;
                 self.live.clear();
+                self.records.clear();
                 self.values = None;
                 self.istiod = Rc::default();
             }
@@ -399,7 +529,7 @@ impl FleetCluster {
     pub(crate) fn is_admitted(&self, peer: &SimulatedIstiod) -> bool {
         let keys = peer.admits.get(&self.uuid());
         keys.is_some_and(|keys| keys.contains(&self.key().squeezed))
-            && peer.impersonates.contains(&self.uuid())
+            && peer.impersonates.contains(peer.users.get(&self.uuid()).unwrap_or(&self.uuid()))
             && peer.deployments.contains("isthmus-proxy")
     }
 
@@ -459,13 +589,18 @@ impl FleetCluster {
         if self.trouble == Some(ClusterTrouble::Forbidden) || !admitted {
             return PrivateReading::Failed(Failure::Unauthorized { url, status: 401 });
         }
+        PrivateReading::Read(self.document(fleet))
+    }
+
+    /// The private document.
+    fn document(&self, fleet: &[&Self]) -> PrivateDocument {
         let other = fleet.iter().find(|site| site.name != self.name);
         let of_other = |trouble, of: &dyn Fn(&Self) -> String| {
             other.filter(|_| self.trouble == Some(trouble)).map_or_else(|| of(self), |other| of(other))
         };
         let gateway = Gateway::new(&self.gateway(), 15443).unwrap();
         let lacks_gateway = self.trouble == Some(ClusterTrouble::NoGateway);
-        PrivateReading::Read(PrivateDocument {
+        PrivateDocument {
             ambient_gateways: Vec::new(),
             ingress_gateways: if lacks_gateway { Vec::new() } else { vec![gateway] },
             api_host: of_other(ClusterTrouble::OtherHost, &Self::api_host).parse().unwrap(),
@@ -475,7 +610,7 @@ impl FleetCluster {
             evidence: (self.trouble != Some(ClusterTrouble::NoEvidence)).then(|| self.evidence(fleet)),
             peers_seen: Vec::new(),
             leaving: BTreeSet::new(),
-        })
+        }
     }
 
     /// What the values say that its Istio was installed with.
@@ -512,6 +647,22 @@ impl FleetCluster {
         }
     }
 
+    /// What was said of a hand-over last, as far as it is still so: another run than that of an offer is live, or no pod of who is to
+    /// act.
+    fn shown_answer(&self) -> Option<HandOverState> {
+        let live = &self.istiod;
+        let state = HandOverState::parse(live.answer.as_deref()?)?;
+        if state.stage == HandOverStage::Offered {
+            return (state.to == ObjectWriter::Agent || self.is_offered()).then_some(state);
+        }
+        let runs = match state.to {
+            ObjectWriter::Agent => self.has_agent(),
+            ObjectWriter::Tree => live.deployments.contains("isthmus-relay"),
+        };
+        let stage = if runs { state.stage } else { HandOverStage::Preparing };
+        Some(HandOverState { stage, ..state })
+    }
+
     fn evidence(&self, fleet: &[&Self]) -> Evidence {
         fn shown<T>(unknown: u8, bit: u8, value: T) -> Reported<T> {
             if unknown & (1 << bit) == 0 {
@@ -536,7 +687,7 @@ impl FleetCluster {
             LiveNetwork { name: name.parse().unwrap(), gateways: network.gateways.iter().map(gateway).collect() }
         });
         let read = |(id, _): &(String, String)| Read { cluster_id: id.parse().unwrap(), state: ReadState::Synced };
-        let runs = live.deployments.contains("isthmus-relay");
+        let runs = ["isthmus-relay", "isthmus-agent"].iter().any(|app| live.deployments.contains(*app));
         let routes = live.routes.iter().filter(|_| runs).map(|route| {
             let peer = fleet.iter().find(|site| site.uuid() == route.uuid && site.api_host() == route.host);
             let works =
@@ -554,9 +705,7 @@ impl FleetCluster {
             reads: shown(unknown, 2, live.secrets.values().map(read).collect()),
             routes: shown(unknown, 3, routes.collect()),
             prepared: shown(unknown, 4, true),
-            hand_over: (runs && self.is_offered() && unknown & (1 << 6) == 0).then(|| {
-                HandOverState::to(&HandOverOrder::new(ObjectWriter::Tree, live.serial), HandOverStage::Offered)
-            }),
+            hand_over: self.shown_answer().filter(|_| runs && unknown & (1 << 6) == 0),
             // every other exporter is of a version that does not show it
             relay_token: match self.name.len() % 2 {
                 0 => shown(unknown, 4, true),

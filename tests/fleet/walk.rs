@@ -30,6 +30,16 @@ pub(crate) enum WalkStep {
     HandOver(usize),
     /// Another checkout takes the cluster that was left, or leaves it again.
     Others(usize),
+    /// The agent of the cluster takes a run.
+    Agent(usize),
+    /// The same, and its process ends after so many writes.
+    AgentEnds(usize, u8),
+    /// Someone accepts there what the agent shows as a trust change.
+    AgentAccepts(usize),
+    /// The agent acts no more, until the cluster is mended.
+    AgentDown(usize),
+    /// The cluster is given to its agent, or taken back, as far as four runs that are synced bring it.
+    ToAgent(usize),
     /// With a commit that is not the last one.
     SyncLate(usize, usize),
     Trouble(usize, ClusterTrouble),
@@ -89,6 +99,18 @@ fn hands_over(checkout: &FleetFiles) -> bool {
     locked.map(text).any(|text| text.contains("reconciler: external") || text.contains("handOver:"))
 }
 
+/// Clusters in which an agent acts, by the lock of a checkout.
+fn agents_of(checkout: &FleetFiles) -> BTreeSet<&str> {
+    let locked = checkout.iter().filter(|(path, _)| path.starts_with("lock/clusters/"));
+    let acts = locked.filter(|(_, bytes)| String::from_utf8_lossy(bytes).contains("reconciler: agent"));
+    acts.map(|(path, _)| path.as_str()).collect()
+}
+
+/// Whether a cluster was handed over between two commits, or is in one of them: no file of the one belongs beside the other.
+fn is_handed_over(one: &FleetFiles, other: &FleetFiles) -> bool {
+    hands_over(one) || hands_over(other) || agents_of(one) != agents_of(other)
+}
+
 /// Files of the lock are lost or become older ones, by a merge that no one looked at.
 fn lose(fleet: &mut FleetMesh, step: &WalkStep) {
     if fleet.has_left_one() {
@@ -96,8 +118,11 @@ fn lose(fleet: &mut FleetMesh, step: &WalkStep) {
     }
     let files: Vec<String> = fleet.lock_files().into_keys().collect();
     // what the lock said while a cluster was another one's does not come back beside a tree that has it again
-    let then =
-        |back: usize| Some(fleet.earlier(back).checkout.clone()).filter(|then| !hands_over(then)).unwrap_or_default();
+    let then = |back: usize| {
+        let then = fleet.earlier(back).checkout.clone();
+        let is_same = !hands_over(&then) && agents_of(&then) == agents_of(&fleet.checkout);
+        if is_same { then } else { FleetFiles::new() }
+    };
     let one = |pick: usize| files.get(pick % files.len().max(1)).cloned();
     let (gone, old): (Vec<String>, FleetFiles) = match step {
         WalkStep::LoseLock(pick) => (one(*pick).into_iter().collect(), FleetFiles::new()),
@@ -138,7 +163,8 @@ fn lose_rendered(fleet: &mut FleetMesh, step: &WalkStep) {
         }
         WalkStep::OldRendered(cluster, back) => {
             let cluster = fleet.name(*cluster);
-            if !hands_over(&fleet.checkout) && !hands_over(&fleet.earlier(*back).checkout) {
+            let is_agents = fleet.site(cluster).istiod.agent_acts();
+            if !is_agents && !is_handed_over(&fleet.checkout, &fleet.earlier(*back).checkout) {
                 fleet.take_folder_back(cluster, *back);
             }
         }
@@ -178,6 +204,13 @@ pub(crate) struct WalkTheme {
     trouble: Option<ClusterTrouble>,
     /// Whether that cluster goes to another checkout and comes back.
     hands_over: bool,
+    /// Clusters go to their agents and come back.
+    has_agents: bool,
+}
+
+/// How many of all walks are about agents, too.
+fn agents() -> f64 {
+    std::env::var("ISTHMUS_AGENTS").map_or(0.2, |text| text.parse().unwrap())
 }
 
 /// Fields that state what a cluster in this trouble publishes otherwise, or not.
@@ -211,17 +244,50 @@ impl WalkTheme {
         let any = (field, prop::option::of(troubles()));
         let same = select(SAME.to_vec()).prop_map(|(field, trouble)| (Some(field), Some(trouble)));
         let hands_over = prop_oneof![4 => Just(false), 1 => Just(true)];
-        let any = (kinds, 0..4_usize, prop_oneof![2 => any, 1 => same], hands_over);
-        any.prop_map(|(kinds, cluster, (field, trouble), hands_over)| Self {
+        let of_what = prop_oneof![2 => any, 1 => same];
+        let any = (kinds, 0..4_usize, of_what, hands_over, prop::bool::weighted(agents()));
+        any.prop_map(|(kinds, cluster, (field, trouble), hands_over, has_agents)| Self {
             kinds,
             cluster,
             field,
             trouble,
-            hands_over,
+            hands_over: hands_over && !has_agents,
+            has_agents,
         })
     }
 
+    /// An agent parts from a peer that was made anew only when that is stated to be lost, which no one does here.
+    fn possible(self, trouble: ClusterTrouble) -> ClusterTrouble {
+        match trouble {
+            ClusterTrouble::OtherUuid | ClusterTrouble::OtherKey if self.has_agents => ClusterTrouble::OtherRoot,
+            trouble => trouble,
+        }
+    }
+
+    /// Who has the objects of an agent's cluster is another matter.
+    fn possible_step(self, step: WalkStep) -> WalkStep {
+        match step {
+            WalkStep::HandOver(cluster) | WalkStep::Others(cluster) if self.has_agents => WalkStep::Agent(cluster),
+            step => step,
+        }
+    }
+
+    /// Clusters go to agents in walks that are about these.
+    fn possible_edit(self, edit: FieldEdit) -> FieldEdit {
+        match edit {
+            FieldEdit::Cluster(cluster, "reconciler", choice) => {
+                let is_possible = if self.has_agents { choice % 5 != 1 } else { choice % 5 != 3 };
+                FieldEdit::Cluster(cluster, "reconciler", if is_possible { choice } else { 0 })
+            }
+            edit => edit,
+        }
+    }
+
     fn edit(self) -> BoxedStrategy<FieldEdit> {
+        self.any_edit().prop_map(move |edit| self.possible_edit(edit)).boxed()
+    }
+
+    fn any_edit(self) -> BoxedStrategy<FieldEdit> {
         let cluster = || 0..4_usize;
         let any = prop_oneof![
             14 => (cluster(), select(CLUSTER_FIELDS.to_vec()), 0..6_usize).prop_map(|(c, f, n)| FieldEdit::Cluster(c, f, n)),
@@ -239,13 +305,15 @@ impl WalkTheme {
 
     /// The trouble that it is about begins or ends.
     fn own_trouble(self) -> Option<BoxedStrategy<WalkStep>> {
-        let (cluster, trouble) = (self.cluster, self.trouble?);
+        let (cluster, trouble) = (self.cluster, self.possible(self.trouble?));
         Some(prop_oneof![Just(WalkStep::Trouble(cluster, trouble)), Just(WalkStep::Mend(cluster))].boxed())
     }
 
     /// A step of such a walk.
     pub(crate) fn step(self) -> impl Strategy<Value = WalkStep> + use<> {
         let cluster = || prop_oneof![Just(self.cluster), 0..4_usize];
+        let mut events = FLEET_EVENTS.to_vec();
+        events.retain(|event| !self.has_agents || *event != FleetEvent::Rebuild);
         let kinds: Vec<(u32, BoxedStrategy<WalkStep>)> = vec![
             (2, (0..6_usize).prop_map(WalkStep::Revert).boxed()),
             (5, cluster().prop_map(WalkStep::Sync).boxed()),
@@ -254,9 +322,14 @@ impl WalkTheme {
             (3, Just(WalkStep::SyncAll).boxed()),
             (3, Just(WalkStep::Converge).boxed()),
             (3, (cluster(), 0..6_usize).prop_map(|(c, ahead)| WalkStep::SyncLate(c, ahead)).boxed()),
-            (3, (cluster(), troubles()).prop_map(|(c, trouble)| WalkStep::Trouble(c, trouble)).boxed()),
+            (
+                3,
+                (cluster(), troubles())
+                    .prop_map(move |(c, trouble)| WalkStep::Trouble(c, self.possible(trouble)))
+                    .boxed(),
+            ),
             (3, cluster().prop_map(WalkStep::Mend).boxed()),
-            (3, (cluster(), select(FLEET_EVENTS.to_vec())).prop_map(|(c, event)| WalkStep::Happen(c, event)).boxed()),
+            (3, (cluster(), select(events)).prop_map(|(c, event)| WalkStep::Happen(c, event)).boxed()),
             (1, (1..40_u8).prop_map(WalkStep::Pass).boxed()),
             (1, (0..8_usize).prop_map(WalkStep::LoseLock).boxed()),
             (1, Just(WalkStep::LoseWholeLock).boxed()),
@@ -266,8 +339,8 @@ impl WalkTheme {
             (1, (cluster(), 0..3_usize).prop_map(|(c, kind)| WalkStep::Foreign(c, kind)).boxed()),
             (1, (1..6_usize, flags()).prop_map(|(back, flags)| WalkStep::OtherEngine(back, flags)).boxed()),
             (1, (cluster(), 1..8_usize).prop_map(|(c, back)| WalkStep::OldRendered(c, back)).boxed()),
-            (1, cluster().prop_map(WalkStep::HandOver).boxed()),
-            (1, cluster().prop_map(WalkStep::Others).boxed()),
+            (1, cluster().prop_map(move |c| self.possible_step(WalkStep::HandOver(c))).boxed()),
+            (1, cluster().prop_map(move |c| self.possible_step(WalkStep::Others(c))).boxed()),
         ];
         let chosen = kinds.into_iter().enumerate().filter(|(at, _)| self.kinds & (1 << at) != 0);
         let always =
@@ -275,7 +348,23 @@ impl WalkTheme {
         let own = self.own_trouble().map(|trouble| (8, trouble));
         let goes = [WalkStep::HandOver(self.cluster), WalkStep::Others(self.cluster)];
         let goes = self.hands_over.then(|| (40, select(goes.to_vec()).boxed()));
-        Union::new_weighted(always.into_iter().chain(own).chain(goes).chain(chosen.map(|(_, kind)| kind)).collect())
+        let agents = [
+            (8, cluster().prop_map(WalkStep::Agent).boxed()),
+            (2, (cluster(), 0..8_u8).prop_map(|(c, writes)| WalkStep::AgentEnds(c, writes)).boxed()),
+            (2, cluster().prop_map(WalkStep::AgentAccepts).boxed()),
+            (1, cluster().prop_map(WalkStep::AgentDown).boxed()),
+            (5, cluster().prop_map(WalkStep::ToAgent).boxed()),
+            (
+                5,
+                (cluster(), 2..4_usize)
+                    .prop_map(|(c, n)| WalkStep::Edit(FieldEdit::Cluster(c, "reconciler", n)))
+                    .boxed(),
+            ),
+        ];
+        let agents = agents.into_iter().filter(|_| self.has_agents);
+        Union::new_weighted(
+            always.into_iter().chain(own).chain(goes).chain(agents).chain(chosen.map(|(_, kind)| kind)).collect(),
+        )
     }
 }
 
@@ -352,7 +441,7 @@ impl Walk {
             }
             WalkStep::SyncAll => fleet.sync_all()?,
             WalkStep::Converge => self.converge()?,
-            WalkStep::HandOver(cluster) => self.hand_over(*cluster)?,
+            WalkStep::HandOver(cluster) => self.hand_over(*cluster, "external", 2)?,
             WalkStep::Others(cluster) => {
                 let cluster = fleet.name(*cluster);
                 if fleet.go_to_others(cluster) {
@@ -360,6 +449,16 @@ impl Walk {
                     self.count(what);
                 }
             }
+            WalkStep::Agent(cluster) => drop(fleet.agent(fleet.name(*cluster), None)?),
+            WalkStep::AgentEnds(cluster, writes) => {
+                fleet.agent(fleet.name(*cluster), Some(usize::from(*writes)))?;
+            }
+            WalkStep::AgentAccepts(cluster) => fleet.accept_in_agent(fleet.name(*cluster)),
+            WalkStep::AgentDown(cluster) => {
+                let cluster = fleet.name(*cluster);
+                fleet.sites.get_mut(cluster).unwrap().is_agent_down = true;
+            }
+            WalkStep::ToAgent(cluster) => self.hand_over(*cluster, "agent", 4)?,
             WalkStep::SyncLate(cluster, ahead) => {
                 let cluster = fleet.name(*cluster);
                 fleet.sync_late(cluster, *ahead)?;
@@ -370,7 +469,8 @@ impl Walk {
             }
             WalkStep::Mend(cluster) => {
                 let cluster = fleet.name(*cluster);
-                fleet.sites.get_mut(cluster).unwrap().trouble = None;
+                let site = fleet.sites.get_mut(cluster).unwrap();
+                (site.trouble, site.is_agent_down) = (None, false);
                 fleet.take_foreign(cluster);
             }
             WalkStep::Foreign(cluster, kind) => {
@@ -391,8 +491,9 @@ impl Walk {
                 // a commit of before a cluster was accepted has none of its roots, and nothing in it tells that it had others
                 let mut entries = fleet.checkout.keys().filter(|path| path.starts_with("lock/clusters/"));
                 // and one of before or after a hand-over lets the cluster's tool write what another one's does
-                let hands_over = hands_over(&fleet.checkout) || hands_over(&earlier.checkout);
-                if !hands_over && entries.all(|path| earlier.checkout.contains_key(path)) {
+                if !is_handed_over(&fleet.checkout, &earlier.checkout)
+                    && entries.all(|path| earlier.checkout.contains_key(path))
+                {
                     fleet.check_out(earlier);
                     fleet.run(*flags)?;
                 }
@@ -406,15 +507,15 @@ impl Walk {
         self.runs(4)
     }
 
-    fn hand_over(&mut self, cluster: usize) -> Result<(), Broken> {
+    fn hand_over(&mut self, cluster: usize, to: &str, runs: usize) -> Result<(), Broken> {
         let name = self.fleet.name(cluster);
         let Some(fields) = self.fleet.wish.clusters.get_mut(name) else { return Ok(()) };
         if fields.remove("reconciler").is_none() {
-            fields.insert("reconciler", "external".into());
+            fields.insert("reconciler", to.into());
         }
         self.fleet.commit();
         self.edits.push("reconciler".to_owned());
-        self.runs(2)
+        self.runs(runs)
     }
 
     fn runs(&mut self, count: usize) -> Result<(), Broken> {
@@ -426,13 +527,15 @@ impl Walk {
                 break;
             }
             self.fleet.sync_all()?;
+            self.fleet.agents()?;
             self.fleet.now += 2 * 3600;
         }
         Ok(())
     }
 
-    /// Whether the fleet comes to rest.
+    /// Whether the fleet comes to rest, and does so again without agents.
     pub(crate) fn end(&mut self) -> Result<(), Broken> {
-        self.fleet.calm()
+        self.fleet.calm()?;
+        if self.fleet.take_back_from_agents() { self.fleet.calm() } else { Ok(()) }
     }
 }

@@ -98,7 +98,7 @@ fn choices(field: &str, site: &FleetCluster, other: &FleetCluster) -> Vec<Option
     let name = site.name;
     let values = match field {
         "state" => vec![json!("leaving"), json!("paused"), json!("lost"), json!("active")],
-        "reconciler" => vec![json!("deckhouse"), json!("external"), json!("rendered")],
+        "reconciler" => vec![json!("deckhouse"), json!("external"), json!("rendered"), json!("agent")],
         "clusterID" => vec![json!(format!("{name}-id")), json!(other.name)],
         "network" => vec![json!(format!("network-{name}-stated")), json!(other.network()), json!(site.network())],
         "trustDomain" => vec![json!(format!("{name}.example")), json!("cluster.local"), json!(site.domain())],
@@ -285,10 +285,13 @@ impl WantedSpecs {
                 "spec": { "metadata": { "endpoint": format!("https://metadata.{name}.example.com/metadata") } },
             });
             // what is left to another checkout is this one's until then
-            let is_ours = fields.get("reconciler").is_none_or(|who| who == "rendered" || who == "external");
+            let is_ours =
+                fields.get("reconciler").is_none_or(|who| who == "rendered" || who == "external" || who == "agent");
             if is_ours {
                 put(&mut document, "spec.multicluster.image", json!("ghcr.io/isthmus-mesh/engine:0.1.0"));
                 put(&mut document, "spec.multicluster.apiHost", json!(format!("api.{name}.example.com")));
+                // of a public CA: none is stated for its endpoint
+                put(&mut document, "spec.multicluster.tlsSecret", json!("public-certificate"));
             }
             for (field, value) in fields.iter().filter(|(field, _)| is_ours || !field.starts_with("multicluster.")) {
                 put(&mut document, &format!("spec.{field}"), value.clone());
@@ -321,11 +324,21 @@ impl WantedSpecs {
         if last {
             mended.clusters.insert(NAMES[0], FieldValues::new());
         }
+        let acts = |name: &&&str| sites[**name].istiod.agent_acts();
+        let has_agent =
+            mended.clusters.values().any(|fields| fields.get("reconciler").is_some_and(|who| who == "agent"))
+                || mended.clusters.keys().any(|name| acts(&name));
         for (name, fields) in &mut mended.clusters {
             let site = &sites[name];
+            let has_values = fields.get("istio.config").is_some_and(|config| config == "helmValues");
+            // a hand-over rests on evidence
+            if fields.get("reconciler").is_some_and(|who| *who == "agent") || site.istiod.agent_acts() {
+                fields.remove("evidence");
+            }
             fields.retain(|field, value| match *field {
                 "state" => value == "active" || value == "leaving",
-                "clusterID" => *value == json!(format!("{name}-id")),
+                // an agent goes by what its peers publish
+                "clusterID" => !has_agent && *value == json!(format!("{name}-id")),
                 "network" => *value == json!(site.network()),
                 "trustDomain" => *value == json!(site.domain()),
                 "gateways" => *value == json!([{ "address": site.gateway(), "port": 15443 }]),
@@ -340,7 +353,8 @@ impl WantedSpecs {
                     *value == json!(roots)
                 }
                 "istio.config" => *value == json!("helmValues"),
-                "reconciler" | "istio.namespace" | "clusterDomain" | "flatNetwork" => false,
+                "reconciler" => *value == json!("agent") && !has_values,
+                "istio.namespace" | "clusterDomain" | "flatNetwork" => false,
                 _ => true,
             });
         }

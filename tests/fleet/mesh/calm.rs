@@ -46,7 +46,8 @@ impl FleetMesh {
     /// All is well again, everybody syncs, nothing untrue is stated: the fleet becomes what the specs say, soon.
     pub(crate) fn calm(&mut self) -> Result<(), Broken> {
         for site in self.sites.values_mut() {
-            site.trouble = None;
+            (site.trouble, site.is_agent_down) = (None, false);
+            site.drop_held();
         }
         for name in NAMES {
             self.take_foreign(name);
@@ -150,6 +151,9 @@ impl FleetMesh {
         let mut restore = false;
         for _ in 0..16 {
             self.sync_all()?;
+            self.agents()?;
+            self.names().into_iter().for_each(|name| self.accept_in_agent(name));
+            self.agents()?;
             self.now += 30 * HOUR;
             let outcome = self.run(RunFlags { allow_delete: true, accept: true, restore, ..RunFlags::default() })?;
             restore = matches!(&outcome, FleetOutcome::Done(plan) if asks_to_restore(plan));
@@ -165,13 +169,19 @@ impl FleetMesh {
             }
         }
         self.prints = true;
+        let behind = self.names().into_iter().map(|name| (name, self.behind(name)));
+        let behind: Vec<_> = behind.filter(|(_, files)| !files.is_empty()).collect();
         let last = self.run(RunFlags { allow_delete: true, accept: true, ..RunFlags::default() })?;
         // another checkout, which is not simulated, has to leave the cluster first
         let waits =
             |name: &&str| is_left_to_others(&self.checkout, name) && self.wish.says(name, "reconciler").is_none();
         let waiting = self.names().into_iter().filter(waits);
         let waiting: Vec<(Code, String)> = waiting.map(|name| (Code::HandOver, format!("`{name}`"))).collect();
-        if waiting.is_empty() { broken(Law::Unrest, last.open()) } else { Ok(FleetOutcome::Refused(waiting)) }
+        if waiting.is_empty() {
+            broken(Law::Unrest, format!("{}; not synced: {behind:?}", last.open()))
+        } else {
+            Ok(FleetOutcome::Refused(waiting))
+        }
     }
 
     /// Takes an edit back that a refusal names with the value that links rest on.

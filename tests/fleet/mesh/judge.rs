@@ -58,8 +58,7 @@ impl FleetMesh {
         need(LinkNeed::Network, network.is_some_and(is_reached), &|| to.network());
         need(LinkNeed::CrossNetwork, read.lets_in, &String::new);
         let is_way = |route: &RelayRoute| route.id == id && route.uuid == to.uuid() && route.host == to.api_host();
-        let relays = reading.deployments.contains("isthmus-relay");
-        need(LinkNeed::Route, relays && reading.routes.iter().any(is_way), &|| to.api_host());
+        need(LinkNeed::Route, reading.relays() && reading.routes.iter().any(is_way), &|| to.api_host());
         // each of its relay's replicas serves a certificate of one of them
         let known = from.istiod.relay_cas.get(peer);
         for ca in from.used_relay_cas(self.now) {
@@ -197,7 +196,7 @@ impl FleetMesh {
             if self.reverted && says("istio.namespace").is_some() {
                 mislead(Why::Stated, &ALL_NEEDS);
             }
-            if says("reconciler").is_some_and(|who| *who != "rendered") {
+            if says("reconciler").is_some_and(|who| *who != "rendered" && *who != "agent") {
                 mislead(Why::Deployed, &ALL_NEEDS);
             }
         }

@@ -1,5 +1,6 @@
 //! Clusters, a checkout with its history, runs and syncs; and the laws that are watched over.
 
+mod agents;
 mod calm;
 mod judge;
 mod law;
@@ -276,7 +277,10 @@ impl FleetMesh {
             let is_gone = below(&self.checkout, &format!("rendered/{name}/")).next().is_none();
             let mut files = self.built(name).or_else(|| is_gone.then(FleetFiles::new))?;
             let is_theirs = is_gone && self.site(name).istiod.is_of_others();
-            for (file, bytes) in self.site(name).live.iter().filter(|(_, bytes)| is_theirs || stays(bytes, self.argo)) {
+            let site = self.site(name);
+            let remains =
+                |(file, bytes): &(&String, &FleetFile)| is_theirs || stays(bytes, self.argo) || !site.is_tracked(file);
+            for (file, bytes) in site.live.iter().filter(remains) {
                 files.entry(file.clone()).or_insert_with(|| bytes.clone());
             }
             Some((name, self.site(name).having(&files)))
@@ -291,14 +295,15 @@ impl FleetMesh {
 
     /// Files whose live objects a tool changes, or takes away, to have these.
     fn behind_of(&self, cluster: &str, wanted: &FleetFiles) -> Vec<String> {
-        let live = &self.site(cluster).live;
+        let site = self.site(cluster);
+        let live = &site.live;
         if wanted.is_empty() && self.site(cluster).istiod.is_of_others() {
             // what another one's tool syncs is none of the objects that this one's knows
             return Vec::new();
         }
         let names: BTreeSet<&String> = wanted.keys().chain(live.keys()).collect();
         let is_behind = |name: &&String| match (wanted.get(*name), live.get(*name)) {
-            (None, Some(live)) => !stays(live, self.argo),
+            (None, Some(live)) => site.is_tracked(name) && !stays(live, self.argo),
             (wanted, live) => wanted != live,
         };
         names.into_iter().filter(is_behind).cloned().collect()
@@ -311,6 +316,7 @@ impl FleetMesh {
         let Some(wanted) = self.built(cluster) else { return Ok(()) };
         let mut before = self.lacking();
         for file in files {
+            self.judge_overwriting(cluster, file, wanted.get(file))?;
             self.change_live((cluster, file), &mut before, |site| site.put(file, wanted.get(file)))?;
         }
         Ok(())
@@ -373,6 +379,7 @@ impl FleetMesh {
         self.stated.extend(stated);
         let mut before = self.lacking();
         for file in &files {
+            self.judge_overwriting(cluster, file, wanted.get(file))?;
             self.change_live((cluster, file), &mut before, |site| site.put(file, wanted.get(file)))?;
         }
         (self.reverted, self.stated) = (reverted, now);
@@ -441,7 +448,12 @@ impl FleetMesh {
 
     /// The data key of a secret in the tree, also where the folder cannot be built because another file is lost.
     fn id_in_tree(&self, (reader, peer): ReaderAndPeer) -> Option<String> {
-        let file = self.checkout.get(&format!("rendered/{reader}/secret-istio-remote-secret-{peer}.yaml"))?;
+        let name = format!("secret-istio-remote-secret-{peer}.yaml");
+        // the tree of an agent is what is live of its own
+        if self.site(reader).live.contains_key(&name) && !self.site(reader).is_tracked(&name) {
+            return self.live_id((reader, peer));
+        }
+        let file = self.checkout.get(&format!("rendered/{reader}/{name}"))?;
         let text = String::from_utf8_lossy(file);
         let line = text.lines().find_map(|line| line.trim().strip_prefix("networking.istio.io/cluster: "))?;
         Some(line.trim_matches('"').to_owned())
@@ -614,6 +626,7 @@ impl FleetMesh {
         self.judge_lock()?;
         self.judge_merged(&before, &after)?;
         self.judge_writers(&files, asks)?;
+        self.judge_acting(&files)?;
         self.judge_checker(&plan)?;
         // the tree of a cluster that is paused, or of which something is lost, keeps what was done to it
         let keeps = plan.is_refused() || self.names().into_iter().any(|name| self.wish.state(name) == Some("paused"));
