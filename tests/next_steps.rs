@@ -168,6 +168,7 @@ fn waits() -> Vec<LinkWait> {
         LinkWait::Settle { reader: cluster(), until: Timestamp::EPOCH },
         LinkWait::OtherDirection { reader: west(), peer: cluster() },
         LinkWait::PeerLeaves { peer: west() },
+        LinkWait::AgentTrusts { agent: cluster(), peer: west() },
         LinkWait::Marked { cluster: cluster() },
         LinkWait::Quiet { reader: west(), peer: cluster(), until: Timestamp::EPOCH },
         LinkWait::PeerReads { peer: west(), reader: cluster(), until: None },
@@ -206,6 +207,7 @@ fn waits() -> Vec<LinkWait> {
             | LinkWait::Sync { .. }
             | LinkWait::Settle { .. }
             | LinkWait::PeerLeaves { .. }
+            | LinkWait::AgentTrusts { .. }
             | LinkWait::Quiet { .. }
             | LinkWait::PeerReads { .. }
             | LinkWait::Marked { .. }

@@ -285,11 +285,14 @@ impl<S: Outside> Agent<S> {
                 false
             }
         };
+        // what is shown on an object changes it, and so its finalizer goes first
+        if let Ok(done) = &outcome {
+            self.release(&objects, done).await;
+        }
         self.show(&objects, &outcome).await;
         if let Ok(done) = &outcome {
             let written = done.run.written;
             tracing::debug!(written = written.written, deleted = written.deleted, took = ?begun.elapsed(), "reconciled");
-            self.release(&objects, done).await;
         }
         changed
     }

@@ -226,7 +226,7 @@ fn advanced(
     let mesh = &program.mesh;
     let held_back: BTreeSet<&ClusterName> = agreement.lost.keys().collect();
     let mut advanced = advance::advance(mesh, accepted, &held_back, request.allow_delete, world.now);
-    advance::gone::forget_the_gone(mesh, &held_back, &mut advanced.lock);
+    advance::gone::forget_the_gone(mesh, &held_back, accepted, &mut advanced);
     advance::gone::refuse_hidden_roots(mesh, accepted, &mut advanced);
     if let Some(only) = &request.only {
         advanced.lock = narrowed(&program.lock, &advanced.lock, only);

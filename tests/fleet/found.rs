@@ -781,3 +781,12 @@ fn an_edit_that_is_taken_back_while_the_agent_is_down_waits_for_it() {
         holds(&[&begins[..], &up, &[back.clone()], &round, &round, &round].concat());
     }
 }
+
+/// It takes its own end of a link away once the other side refuses it, and that went at once, or the agent itself did.
+#[test]
+fn a_cluster_that_leaves_is_there_until_agents_are_done_with_its_links() {
+    for leaving in [0, 1] {
+        holds(&[WalkStep::ToAgent(1), edit(leaving, "state", 0)]);
+    }
+    holds(&[WalkStep::ToAgent(0), WalkStep::ToAgent(1), edit(0, "state", 0), WalkStep::Converge]);
+}

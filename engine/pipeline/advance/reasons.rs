@@ -132,6 +132,8 @@ pub enum LinkWait {
     },
     /// A peer that takes its links with the own cluster away.
     PeerLeaves { peer: ClusterName },
+    /// An agent that is to take root CAs of a peer away, with which it has no link any more.
+    AgentTrusts { agent: ClusterName, peer: ClusterName },
     /// The relay of a reader that no longer admits the peer, to be silent at the peer's api-proxy.
     Quiet {
         reader: ClusterName,
@@ -225,6 +227,15 @@ fn reads_first(peer: &ClusterName, reader: &ClusterName, until: Option<Timestamp
     ))
 }
 
+/// What an agent has to do before who leaves may go.
+fn still_trusts(agent: &ClusterName, peer: &ClusterName) -> String {
+    format!("the agent of `{agent}` to take the root CAs of `{peer}` away, which it does once `{peer}` refuses it")
+}
+
+fn until_agent_lets_go(peer: &ClusterName) -> String {
+    format!("sync what this run writes for `{peer}`; if one of both is gone for good, set `state: lost`")
+}
+
 /// What is waited for of a reader that no longer admits the peer; it reads on after "waits for".
 fn still_heard(reader: &ClusterName, peer: &ClusterName, until: Timestamp) -> Explanation {
     let message = format!(
@@ -260,7 +271,7 @@ impl LinkWait {
             Self::Sync { .. } => Code::NotSynced,
             Self::Settle { .. } | Self::Quiet { .. } => Code::Settling,
             Self::OtherDirection { .. } => Code::OtherDirectionStillThere,
-            Self::PeerLeaves { .. } => Code::LinksStillLeaving,
+            Self::PeerLeaves { .. } | Self::AgentTrusts { .. } => Code::LinksStillLeaving,
             Self::PeerReads { .. } => Code::PeerReadsFirst,
             Self::HandOver { .. } | Self::Marked { .. } => Code::HandOver,
         }
@@ -362,6 +373,7 @@ impl LinkWait {
             Self::PeerReads { peer, reader, until } => reads_first(peer, reader, *until),
             Self::PeerLeaves { peer } => explain(format!("`{peer}` to have taken its own links away, which it gives up"))
                 .hint(format!("to join again, see that `{peer}` declares this side again")),
+            Self::AgentTrusts { agent, peer } => explain(still_trusts(agent, peer)).hint(until_agent_lets_go(peer)),
             Self::Quiet { reader, peer, until } => still_heard(reader, peer, *until),
             Self::Marked { cluster } => explain(without_marks(cluster)).hint(synced(cluster)),
             Self::HandOver { cluster, to, lack } => explain(lack.what(cluster, *to)).hint(lack.hint(cluster, *to)),

@@ -165,11 +165,12 @@ impl<'a> RenderContext<'a> {
         Ok(out)
     }
 
-    /// Left for good: it is leaving and no link names it any more.
+    /// Left for good: it is leaving, and neither a link nor the lock names it any more.
     fn is_gone(&self, cluster: &Cluster) -> bool {
         let reads = self.lock.links.get(&cluster.name).is_some_and(|links| !links.is_empty());
         let is_read = || self.lock.links.values().any(|links| links.contains_key(&cluster.name));
-        cluster.state.is_going() && !reads && !is_read()
+        let is_locked = || self.lock.clusters.contains_key(&cluster.name);
+        cluster.state.is_going() && !reads && !is_read() && !is_locked()
     }
 
     fn reader<'c>(&'c self, cluster: &'c Cluster, out: &mut RenderedCluster) -> ReaderView<'c> {
