@@ -790,3 +790,11 @@ fn a_cluster_that_leaves_is_there_until_agents_are_done_with_its_links() {
     }
     holds(&[WalkStep::ToAgent(0), WalkStep::ToAgent(1), edit(0, "state", 0), WalkStep::Converge]);
 }
+
+/// Its object went with its link, and an agent waits for each peer that goes, unless that is stated to be lost.
+#[test]
+fn an_agent_is_told_that_a_peer_is_lost() {
+    let lost = edit(0, "state", 2);
+    holds(&[WalkStep::ToAgent(1), lost.clone()]);
+    holds(&[WalkStep::ToAgent(1), lost, WalkStep::ToAgent(1)]);
+}

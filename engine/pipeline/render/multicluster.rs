@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::model::lock::Stage;
-use crate::model::mesh::{DeckhouseCrd, EvidenceRule, Reconciler};
+use crate::model::mesh::{DeckhouseCrd, EvidenceRule, Reconciler, State};
 use crate::pipeline::render::agent;
 use crate::pipeline::render::output::RenderedCluster;
 use crate::pipeline::render::reader::{ReaderLink, ReaderView};
@@ -22,10 +22,11 @@ pub(super) fn render(reader: &ReaderView<'_>, out: &mut RenderedCluster) {
         out.waiting.push((step, RenderWait::NotReached { cluster: name.clone() }));
         return;
     }
-    let declared = reader.links.iter().filter(|link| matches!(link.stage, Stage::Joining | Stage::Joined));
     let acts_or_is_to = [Some(reader.cluster.reconciler), reader.is_to_give()];
     let is_agent = acts_or_is_to.contains(&Some(Reconciler::Agent));
-    for link in declared {
+    let is_declared =
+        |link: &&ReaderLink<'_>| matches!(link.stage, Stage::Joining | Stage::Joined) || (is_agent && is_lost(link));
+    for link in reader.links.iter().filter(is_declared) {
         let (api_version, spec) = if is_agent {
             (API_VERSION, for_agent(reader, link))
         } else {
@@ -34,6 +35,11 @@ pub(super) fn render(reader: &ReaderView<'_>, out: &mut RenderedCluster) {
         let draft = reader.cluster_object(api_version, KIND, link.name.as_str(), vec![step.clone()]);
         out.objects.push(draft.field("spec", Value::Object(spec)).done());
     }
+}
+
+/// Whether a link leaves since its peer is lost: an agent waits for each peer that goes, unless it is told so before.
+fn is_lost(link: &ReaderLink<'_>) -> bool {
+    link.stage.is_leaving() && link.peer.known.cluster.state == State::Lost
 }
 
 /// What our own agent is told of a peer: what the spec says of it.
@@ -47,6 +53,7 @@ fn for_agent(reader: &ReaderView<'_>, link: &ReaderLink<'_>) -> Map<String, Valu
         EvidenceRule::Attested(fields) => (None, Some(fields.iter().map(|field| field.as_str()).collect())),
     };
     let fields = [
+        ("state", is_lost(link).then(|| "lost".into())),
         ("metadataEndpoint", Some(peer.endpoint.to_string().into())),
         ("enableIngressGateway", Some((!peer.flat_network).into())),
         ("metadata", ca),
