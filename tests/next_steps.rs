@@ -327,6 +327,7 @@ fn what_is_refused_names_its_next_step() {
         Lost::Unreadable { file: "lock/links/east.yaml".to_owned(), line: 3, why },
         Lost::Entry { cluster: east(), reader: east(), peer: west() },
         Lost::Link { reader: east(), peer: west() },
+        Lost::Declared { reader: east(), peer: west() },
         Lost::Run { reader: east(), locked: 1, tree: 2 },
         Lost::Older { cluster: east(), locked: 1, tree: 2 },
         Lost::Stage { reader: east(), peer: west(), stage: Stage::Leaving },
@@ -336,6 +337,7 @@ fn what_is_refused_names_its_next_step() {
             Lost::Unreadable { .. }
             | Lost::Entry { .. }
             | Lost::Link { .. }
+            | Lost::Declared { .. }
             | Lost::Run { .. }
             | Lost::Older { .. }
             | Lost::Stage { .. }

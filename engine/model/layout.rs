@@ -39,6 +39,11 @@ pub fn peer_of_secret_file(file: &str) -> Option<ClusterName> {
     peer_of_secret(file.strip_prefix("secret-")?.strip_suffix(".yaml")?)
 }
 
+/// The peer that an IstioMulticluster's file declares to an agent; `None` for other files.
+pub fn declared_by_file(file: &str) -> Option<ClusterName> {
+    file.strip_prefix("istiomulticluster.isthmus.dev-")?.strip_suffix(".yaml")?.parse().ok()
+}
+
 /// The peer of a remote secret's name; `None` for other names.
 pub fn peer_of_secret(name: &str) -> Option<ClusterName> {
     name.strip_prefix("istio-remote-secret-")?.parse().ok()

@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::istio::mesh_config::SHARED_MESH_CONFIG;
 use crate::model::known::KnownCluster;
-use crate::model::layout::{VALUES_FILES, peer_of_secret_file, rendered_folder, secret_file, values_file};
+use crate::model::layout::{
+    VALUES_FILES, declared_by_file, peer_of_secret_file, rendered_folder, secret_file, values_file,
+};
 use crate::model::link::Link;
 use crate::model::lock::{JoinedWith, Kept, Lock, RetiringRelayCa, RetiringRoot, Stage, Unreadable};
 use crate::model::mesh::{Cluster, Mesh, Reconciler, State};
@@ -66,6 +68,12 @@ pub enum Lost {
         /// The serial of its entry in its tree.
         tree: u64,
     },
+    /// An IstioMulticluster of ours lies in the tree, and the lock has no such link.
+    Declared {
+        /// In whose folder.
+        reader: ClusterName,
+        peer: ClusterName,
+    },
     /// A remote secret of ours lies in the tree, and no run that left its link at this stage would have left it there.
     Stage {
         /// In whose folder.
@@ -88,9 +96,10 @@ impl Lost {
         match self {
             Self::Unreadable { file, .. } => file.clone(),
             Self::Entry { cluster, .. } | Self::Older { cluster, .. } => Lock::cluster_path(cluster),
-            Self::Link { reader, .. } | Self::Run { reader, .. } | Self::Stage { reader, .. } => {
-                Lock::links_path(reader)
-            }
+            Self::Link { reader, .. }
+            | Self::Declared { reader, .. }
+            | Self::Run { reader, .. }
+            | Self::Stage { reader, .. } => Lock::links_path(reader),
             Self::Secret { reader, peer } => format!("{}/{}", rendered_folder(reader), secret_file(peer)),
         }
     }
@@ -103,6 +112,7 @@ impl Lost {
             Self::Link { reader, peer } | Self::Stage { reader, peer, .. } => reader == cluster || peer == cluster,
             Self::Unreadable { .. }
             | Self::Entry { .. }
+            | Self::Declared { .. }
             | Self::Run { .. }
             | Self::Older { .. }
             | Self::Secret { .. } => false,
@@ -129,6 +139,10 @@ impl Explain for Lost {
                     rendered_folder(reader),
                     secret_file(peer)
                 ),
+            ),
+            Self::Declared { reader, peer } => (
+                Code::LockLinkMissing,
+                format!("{} declares `{peer}`, and {file} has no link to it", rendered_folder(reader)),
             ),
             Self::Run { reader, locked, tree } => (
                 Code::LockOlderThanTree,
@@ -157,7 +171,7 @@ impl Explain for Lost {
         };
         let verb = match self {
             Self::Unreadable { .. } => "broke it",
-            Self::Entry { .. } | Self::Link { .. } | Self::Secret { .. } => "lost it",
+            Self::Entry { .. } | Self::Link { .. } | Self::Declared { .. } | Self::Secret { .. } => "lost it",
             Self::Run { .. } | Self::Older { .. } | Self::Stage { .. } => "took it back",
         };
         let otherwise = match self {
@@ -440,6 +454,13 @@ fn judge(
         found.ahead.extend(ahead.map(|peer| (Link::new(reader, peer), is_older)));
     }
     for file in names {
+        // an agent takes its link away when the object goes that declares the peer
+        let declared = declared_by_file(&file).filter(|peer| lock.link(reader, peer).is_none());
+        if let Some(peer) = declared.filter(|_| !mesh.inside)
+            && is_ours(&mesh.name, tree, reader, &file)?
+        {
+            found.add(reader, &Lost::Declared { reader: reader.clone(), peer });
+        }
         let Some(peer) = peer_of_secret_file(&file) else { continue };
         let stage = lock.link(reader, &peer).map(|link| link.stage);
         // what the lock no longer has joined goes once the tree is where the lock is; of a folder without a run no one knows

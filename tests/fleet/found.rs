@@ -798,3 +798,12 @@ fn an_agent_is_told_that_a_peer_is_lost() {
     holds(&[WalkStep::ToAgent(1), lost.clone()]);
     holds(&[WalkStep::ToAgent(1), lost, WalkStep::ToAgent(1)]);
 }
+
+/// No secret in its tree told of its links, and what declares them went: its agent took them away.
+#[test]
+fn a_lost_lock_cuts_no_link_of_an_agent() {
+    holds(&[WalkStep::ToAgent(1), LoseWholeLock]);
+    for file in 0..4 {
+        holds(&[WalkStep::ToAgent(1), LoseLock(file), Run(PLAIN)]);
+    }
+}
