@@ -807,3 +807,11 @@ fn a_lost_lock_cuts_no_link_of_an_agent() {
         holds(&[WalkStep::ToAgent(1), LoseLock(file), Run(PLAIN)]);
     }
 }
+
+/// The lock did not follow what its spec says while the agent had it, and the run that took it back wrote another configuration.
+#[test]
+fn trust_domains_that_an_agent_merges_stay_merged_when_it_leaves() {
+    for choice in 0..3 {
+        holds(&[WalkStep::ToAgent(1), edit(1, "mergeTrustDomains", choice), WalkStep::Converge, WalkStep::ToAgent(1)]);
+    }
+}

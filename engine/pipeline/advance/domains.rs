@@ -16,9 +16,14 @@ use crate::wire::metadata::IstioFacts;
 /// The first release of Istio that accepts the trust domains beside a root.
 const ACCEPTS_DOMAINS_OF_ROOTS: (u32, u32) = (1, 29);
 
+/// Whether aliases of the cluster are written, here or by its agent.
+fn has_mesh_config(cluster: &Cluster) -> bool {
+    cluster.istio.config != MeshConfigTarget::None
+}
+
 /// Whether aliases of the cluster are written here.
 fn is_written_here(cluster: &Cluster) -> bool {
-    cluster.reconciler == Reconciler::Rendered && cluster.istio.config != MeshConfigTarget::None
+    cluster.reconciler == Reconciler::Rendered && has_mesh_config(cluster)
 }
 
 /// The version of an Istio that accepts another trust domain by an alias alone; `None`: a newer one, or no one knows.
@@ -50,8 +55,8 @@ impl Links<'_> {
     pub(super) fn merge_domains(&mut self) {
         let mesh = self.mesh;
         for (name, cluster) in &mesh.clusters {
-            // whoever has it writes the alias on, and so does this checkout once it has it again
-            if self.keeps_stages(name) || cluster.reconciler != Reconciler::Rendered {
+            // whoever has it writes the alias on, and so does this checkout once it has it again; an agent does what its spec says
+            if self.keeps_stages(name) || !matches!(cluster.reconciler, Reconciler::Rendered | Reconciler::Agent) {
                 continue;
             }
             let lock = &self.advanced.lock;
@@ -64,7 +69,7 @@ impl Links<'_> {
                     return None;
                 }
                 let domain = KnownCluster::of(mesh, lock, peer)?.trust_domain();
-                let differs = is_written_here(cluster) && domain != own;
+                let differs = has_mesh_config(cluster) && domain != own;
                 let merged = match (stated, older) {
                     (Some(true) | None, _) => differs,
                     (Some(false), None) => false,
