@@ -815,3 +815,10 @@ fn trust_domains_that_an_agent_merges_stay_merged_when_it_leaves() {
         holds(&[WalkStep::ToAgent(1), edit(1, "mergeTrustDomains", choice), WalkStep::Converge, WalkStep::ToAgent(1)]);
     }
 }
+
+/// An agent goes by the ID that its peer publishes: a secret with the one that is stated here is another one.
+#[test]
+fn what_an_agent_reads_by_another_id_is_not_taken_back() {
+    let state = edit(1, "clusterID", 0);
+    holds(&[WalkStep::ToAgent(0), state, WalkStep::Converge, WalkStep::Converge, WalkStep::ToAgent(0)]);
+}

@@ -220,8 +220,16 @@ impl Links<'_> {
         let joined = self.joined_of(name);
         let ours: BTreeSet<_> = joined.iter().filter_map(|peer| self.known(peer)).map(|peer| peer.uuid()).collect();
         match state.joined.iter().find(|uuid| !ours.contains(uuid)) {
-            Some(uuid) => Err(HandOverLack::Undeclared { peer: uuid.to_string() }),
-            None if ours.len() > state.joined.len() => Err(HandOverLack::NotReady { reason: None }),
+            Some(uuid) => return Err(HandOverLack::Undeclared { peer: uuid.to_string() }),
+            None if ours.len() > state.joined.len() => return Err(HandOverLack::NotReady { reason: None }),
+            None => {}
+        }
+        // an agent goes by the ID that a peer publishes, and the checkout by the one that its spec states
+        let evidence = self.showing(name).ok().flatten().ok_or(HandOverLack::NoEvidence)?;
+        let reads = seen(&evidence.reads);
+        let reads = reads.map_err(|reason| HandOverLack::NotReady { reason: Some(reason.to_owned()) })?;
+        match joined.into_iter().find(|peer| !self.is_read(reads, peer)) {
+            Some(peer) => Err(HandOverLack::NotRead { peer }),
             None => Ok(()),
         }
     }
