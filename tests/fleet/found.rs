@@ -822,3 +822,10 @@ fn what_an_agent_reads_by_another_id_is_not_taken_back() {
     let state = edit(1, "clusterID", 0);
     holds(&[WalkStep::ToAgent(0), state, WalkStep::Converge, WalkStep::Converge, WalkStep::ToAgent(0)]);
 }
+
+/// It was told of its link, and opened it, while the lock had no secret of it yet: who had no other link was taken to have none.
+#[test]
+fn what_an_agent_may_have_opened_is_left_before_who_acts_is_another() {
+    let domain = edit(1, "trustDomain", 0);
+    holds(&[domain, Run(PLAIN), WalkStep::ToAgent(1), WalkStep::ToAgent(0)]);
+}

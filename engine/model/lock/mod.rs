@@ -520,12 +520,17 @@ impl Lock {
         self.clusters.contains_key(cluster) || self.linked().any(|linked| linked == cluster)
     }
 
-    /// Whether no link of a cluster, in either direction, ever had a secret: then nothing that is live rests on it.
+    /// Whether no link of a cluster, in either direction, ever had a secret: then nothing that is live rests on it. A link that an agent
+    /// was told of it opens by itself.
     pub(crate) fn only_joins(&self, cluster: &ClusterName) -> bool {
         let links =
             self.links.iter().flat_map(|(reader, links)| links.iter().map(move |(peer, link)| (reader, peer, link)));
         let mut of_it = links.filter(|(reader, peer, _)| *reader == cluster || *peer == cluster);
-        !of_it.any(|(_, _, link)| link.has_opened())
+        let has_agent = |reader: &ClusterName| {
+            let joined = self.clusters.get(reader).and_then(|entry| entry.joined_with.as_ref());
+            joined.is_some_and(|joined| joined.spec.reconciler == Reconciler::Agent)
+        };
+        !of_it.any(|(reader, _, link)| link.has_opened() || has_agent(reader))
     }
 
     /// Clusters that no link names forget with what they were joined.
