@@ -22,6 +22,7 @@ use crate::types::certificate::certificate_blocks;
 use crate::types::name::{ClusterId, ClusterName, ClusterUuid, Digest, Namespace, NetworkName, TrustDomain};
 use crate::types::object::{CLUSTER_ANNOTATION, Object, parse_file};
 use crate::types::yaml::{self, MAX_OBJECT};
+use crate::wire::agent::AGENT;
 use crate::wire::hand_over::HandOverStage;
 use crate::wire::metadata::Evidence;
 use crate::wire::names::{EXPORTER, RELAY};
@@ -60,8 +61,11 @@ struct RecordedByFolder {
     namespace: Option<Namespace>,
     /// Arguments of the exporter; `None`: none is deployed from here.
     exporter: Option<Vec<String>>,
-    /// Arguments of the relay.
+    /// Arguments of the relay, which an agent is, too.
     relay: Vec<String>,
+    has_agent: bool,
+    /// The file of its peers is there, which who acts writes.
+    has_peers: bool,
 }
 
 impl RecordedByTrees {
@@ -181,6 +185,7 @@ impl RecordedByFolder {
                 self.relay_cas.extend(certificate_blocks(&ca));
             }
             ("ConfigMap", PEERS) => {
+                self.has_peers = true;
                 if let Some(Ok(peers)) = data(PEERS_FILE).map(|text| PeersFile::parse(text.as_bytes())) {
                     self.serial = peers.serial;
                     self.peers = peers.peers.into_iter().map(|peer| peer.name).collect();
@@ -203,6 +208,10 @@ impl RecordedByFolder {
             }
             ("Deployment", EXPORTER) => self.exporter = Some(args(object)),
             ("Deployment", RELAY) => self.relay = args(object),
+            ("Deployment", AGENT) => {
+                self.has_agent = true;
+                self.relay = args(object);
+            }
             _ => {}
         }
     }
@@ -233,7 +242,9 @@ impl RecordedByFolder {
 
     /// What the specs said when the files of a cluster were written that the engine renders.
     fn spec(&self, spec: &mut JoinedSpec) {
-        spec.reconciler = Reconciler::Rendered;
+        // while it is handed over, its objects are here until the agent has them
+        let is_agents = self.has_agent && !self.has_peers;
+        spec.reconciler = if is_agents { Reconciler::Agent } else { Reconciler::Rendered };
         if let Some(namespace) = &self.namespace {
             spec.istio_namespace.clone_from(namespace);
         }

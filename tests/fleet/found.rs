@@ -829,3 +829,11 @@ fn what_an_agent_may_have_opened_is_left_before_who_acts_is_another() {
     let domain = edit(1, "trustDomain", 0);
     holds(&[domain, Run(PLAIN), WalkStep::ToAgent(1), WalkStep::ToAgent(0)]);
 }
+
+/// It was accepted anew as a cluster whose objects lie here, and the next run wrote them beside those of the agent.
+#[test]
+fn a_lost_entry_of_an_agents_cluster_is_accepted_anew_as_that_of_an_agent() {
+    for steps in [vec![WalkStep::Converge], vec![Run(RunFlags { accept: true, ..RESTORE }), WalkStep::Converge]] {
+        holds(&[vec![WalkStep::ToAgent(1), LoseLock(1)], steps].concat());
+    }
+}
