@@ -793,7 +793,7 @@ fn a_cluster_that_leaves_is_there_until_agents_are_done_with_its_links() {
 
 /// Its object went with its link, and an agent waits for each peer that goes, unless that is stated to be lost.
 #[test]
-fn an_agent_is_told_that_a_peer_is_lost() {
+fn an_agent_knows_that_a_peer_is_lost() {
     let lost = edit(0, "state", 2);
     holds(&[WalkStep::ToAgent(1), lost.clone()]);
     holds(&[WalkStep::ToAgent(1), lost, WalkStep::ToAgent(1)]);

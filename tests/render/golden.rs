@@ -189,6 +189,8 @@ fn a_cluster_that_left_keeps_an_empty_kustomization() {
     for links in world.lock.links.values_mut() {
         links.remove("east");
     }
+    assert!(!world.render("east").objects.is_empty(), "an agent is not done with it");
+    world.lock.clusters.remove("east");
     insta::assert_snapshot!("left_for_good", page(&files("east", &world.render("east"))));
 }
 

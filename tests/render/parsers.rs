@@ -264,6 +264,7 @@ fn kustomize_takes_every_folder() {
     world.cluster("west").state = isthmus::model::mesh::State::Leaving;
     world.lock.links.values_mut().for_each(|links| links.retain(|peer, _| peer.as_str() != "west"));
     world.lock.links.remove("west");
+    world.lock.clusters.remove("west");
     let checkout = tempfile::tempdir().unwrap();
     for cluster in ["east", "north", "south", "west"] {
         let rendered = world.render(cluster);
