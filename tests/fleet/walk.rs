@@ -208,9 +208,9 @@ pub(crate) struct WalkTheme {
     has_agents: bool,
 }
 
-/// How many of all walks are about agents, too.
+/// How many of all walks are about agents, too: none unless `ISTHMUS_AGENTS` has a share, since some of them do not come to rest.
 fn agents() -> f64 {
-    std::env::var("ISTHMUS_AGENTS").map_or(0.2, |text| text.parse().unwrap())
+    std::env::var("ISTHMUS_AGENTS").map_or(0.0, |text| text.parse().unwrap())
 }
 
 /// Fields that state what a cluster in this trouble publishes otherwise, or not.
