@@ -228,12 +228,11 @@ impl Program {
     ) -> Result<Self, Stop> {
         let mut findings = Diagnostics::new();
         let same = before.filter(|before| before.lock_files == input.lock);
-        let lock = match same {
-            Some(before) => Ok((before.lock.clone(), before.unreadable.clone())),
-            None => {
-                let files = input.lock.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
-                Lock::read_after(files, &|path, bytes| before?.locked(path, bytes))
-            }
+        let lock = if let Some(before) = same {
+            Ok((before.lock.clone(), before.unreadable.clone()))
+        } else {
+            let files = input.lock.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
+            Lock::read_after(files, &|path, bytes| before?.locked(path, bytes))
         };
         let templates = Templates::load(&input.templates);
         let policy = file(POLICY).map(|bytes| parse_policy(&SourceFile { path: POLICY.into(), bytes })).transpose();

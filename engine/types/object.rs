@@ -59,7 +59,9 @@ impl ObjectId {
     pub fn file_name(&self) -> String {
         let mut file = self.kind.to_ascii_lowercase();
         let dot = if self.group.is_empty() { "" } else { "." };
-        [dot, &self.group, "-", &self.name, ".yaml"].into_iter().for_each(|part| file.push_str(part));
+        for part in [dot, &self.group, "-", &self.name, ".yaml"] {
+            file.push_str(part);
+        }
         file
     }
 }

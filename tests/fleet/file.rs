@@ -16,9 +16,9 @@ pub(crate) type FleetFiles = BTreeMap<String, FleetFile>;
 
 /// The bytes of a file, shared by all commits and clusters that have it, and what is made of them.
 #[derive(Clone)]
-pub(crate) struct FleetFile(Arc<Content>);
+pub(crate) struct FleetFile(Arc<FleetFileContent>);
 
-struct Content {
+struct FleetFileContent {
     bytes: Vec<u8>,
     /// What a cluster does by it.
     istiod: OnceLock<SimulatedIstiod>,
@@ -52,7 +52,7 @@ impl From<Vec<u8>> for FleetFile {
             if known.len() >= MOST {
                 known.clear();
             }
-            let file = Self(Arc::new(Content { bytes, istiod: OnceLock::new() }));
+            let file = Self(Arc::new(FleetFileContent { bytes, istiod: OnceLock::new() }));
             known.insert(file.clone());
             file
         })

@@ -60,7 +60,7 @@ pub(crate) struct SimulatedIstiod {
     pub(crate) serial: u64,
     /// The run in which a checkout left the cluster to another one; 0: none did.
     pub(crate) offered: u64,
-    /// The engine's key whose run is live, where it says so.
+    /// The engine's key whose run is live, where that is stated.
     pub(crate) writer: Option<String>,
     /// Its agent has specs.
     pub(crate) has_specs: bool,

@@ -255,7 +255,7 @@ impl Links<'_> {
                 None => HandOverLack::Undeclared { peer: read.cluster_id.to_string() },
             });
         }
-        let linked: BTreeSet<_> = linked.iter().map(|peer| peer.uuid()).collect();
+        let linked: BTreeSet<_> = linked.iter().map(KnownCluster::uuid).collect();
         if let Some(used) = used.iter().find(|used| used.last_used.is_some() && !linked.contains(&used.cluster_uuid)) {
             return Err(HandOverLack::Undeclared { peer: used.cluster_uuid.to_string() });
         }

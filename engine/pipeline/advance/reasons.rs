@@ -281,6 +281,9 @@ impl LinkWait {
     pub fn explanation(&self) -> Explanation {
         let explain = |message: String| Explanation::new(self.code(), message);
         let synced = |cluster: &ClusterName| format!("it is once what was written for `{cluster}` is synced into it");
+        let live = |what: String, within: &ClusterName| {
+            explain(format!("the {what} to be live in `{within}`")).hint(synced(within))
+        };
         match self {
             Self::NotReached { cluster } => explain(format!("`{cluster}` to be reached"))
                 .hint(format!("step fetch-ca/{cluster} says why it was not")),
@@ -304,14 +307,10 @@ impl LinkWait {
             }
             Self::Unknown { cluster, field, reason } => explain(format!("evidence of `{cluster}` on `{field}`: {reason}"))
                 .hint(attests(*field)),
-            Self::RootCa { of, within } => explain(format!("the root CA of `{of}` to be live in `{within}`")).hint(synced(within)),
-            Self::Network { of, within } => {
-                explain(format!("the network of `{of}` to be live in `{within}`")).hint(synced(within))
-            }
+            Self::RootCa { of, within } => live(format!("root CA of `{of}`"), within),
+            Self::Network { of, within } => live(format!("network of `{of}`"), within),
             Self::StandardNetworks { cluster, is_shown } => standard_networks(cluster, *is_shown),
-            Self::Route { to, within } => {
-                explain(format!("the route to `{to}` to be live in `{within}`")).hint(synced(within))
-            }
+            Self::Route { to, within } => live(format!("route to `{to}`"), within),
             Self::Admission { reader, peer, reason } => {
                 let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
                 explain(format!("the relay of `{reader}` to be admitted by `{peer}`{reason}")).hint(synced(peer))

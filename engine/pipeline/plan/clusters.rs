@@ -110,9 +110,7 @@ pub(crate) fn plan(
                         gathering.refuse(step, refusal);
                     }
                     gathering.withhold(&one.breaches);
-                    if one.keeps_links {
-                        refused.insert(*name);
-                    }
+                    refused.extend(one.keeps_links.then_some(*name));
                     continue;
                 }
                 for (step, change) in one.changes.objects {
