@@ -741,7 +741,9 @@ fn a_cluster_that_goes_to_its_agent_keeps_its_links() {
     for argo in [false, true] {
         let steps = [WalkStep::ToAgent(0), WalkStep::Happen(1, FleetEvent::MoveGateway), WalkStep::Converge];
         let mut walk = Walk::new(super::joined(3, argo), &[]);
-        steps.iter().for_each(|step| walk.take(step).unwrap());
+        for step in &steps {
+            walk.take(step).unwrap();
+        }
         let ash = walk.fleet.site("ash");
         assert!(ash.istiod.agent_acts() && !ash.is_tracked("secret-istio-remote-secret-birch.yaml"));
         assert!(!walk.fleet.folder("ash").contains_key("secret-istio-remote-secret-birch.yaml"));
@@ -778,7 +780,7 @@ fn an_edit_that_is_taken_back_while_the_agent_is_down_waits_for_it() {
     for is_up in [true, false] {
         let up =
             if is_up { vec![WalkStep::Mend(0), Run(PLAIN), WalkStep::SyncAll, WalkStep::Agent(0)] } else { vec![] };
-        holds(&[&begins[..], &up, &[back.clone()], &round, &round, &round].concat());
+        holds(&[&begins[..], &up, std::slice::from_ref(&back), &round, &round, &round].concat());
     }
 }
 

@@ -142,7 +142,9 @@ impl SimulatedIstiod {
     /// Reads all objects that are live.
     pub(crate) fn read(files: &FleetFiles) -> Self {
         let mut all = Self::default();
-        files.values().for_each(|file| all.add(file.istiod()));
+        for file in files.values() {
+            all.add(file.istiod());
+        }
         all
     }
 

@@ -199,13 +199,15 @@ fn key(at: u8, generation: u8) -> Rc<ComparedKey> {
 
 /// A cluster, whether it has values, and which contents its files and these have.
 type HavingKey = (&'static str, bool, Vec<usize>);
+/// What clusters do, with the contents that they do it by.
+type KnownHaving = HashMap<HavingKey, (Rc<[FleetFile]>, Rc<SimulatedIstiod>), FxBuildHasher>;
 
 /// Most of what follows that is known at a time: a walk has some hundred states of clusters, and the next one has most of them again.
 const MOST_KNOWN: usize = 5_000;
 
 thread_local! {
     /// What clusters do with objects; the contents are kept, so that no other gets their identities.
-    static HAVING: RefCell<HashMap<HavingKey, (Rc<[FleetFile]>, Rc<SimulatedIstiod>), FxBuildHasher>> = RefCell::default();
+    static HAVING: RefCell<KnownHaving> = RefCell::default();
 }
 
 impl FleetCluster {
@@ -295,16 +297,17 @@ impl FleetCluster {
 
     /// An object goes, unless a finalizer holds it; and all of a kind with the kind.
     fn delete(&mut self, file: &str) {
-        match self.records.get_mut(file).filter(|record| record.is_held()) {
-            Some(record) => record.is_deleted = true,
-            None => {
-                self.live.remove(file);
-                self.records.remove(file);
-            }
+        if let Some(record) = self.records.get_mut(file).filter(|record| record.is_held()) {
+            record.is_deleted = true;
+        } else {
+            self.live.remove(file);
+            self.records.remove(file);
         }
         if file == CRD {
             let all: Vec<String> = self.live.keys().filter(|file| file.starts_with(MULTICLUSTER)).cloned().collect();
-            all.iter().for_each(|file| self.delete(file));
+            for file in &all {
+                self.delete(file);
+            }
         }
     }
 
@@ -324,15 +327,12 @@ impl FleetCluster {
 
     /// Its agent wrote something; whether it does anything else since.
     pub(crate) fn agent_wrote(&mut self, write: &ApiserverWrite) -> bool {
-        match &write.object {
-            Some((bytes, record)) => {
-                self.live.insert(write.file.clone(), bytes.clone());
-                self.records.insert(write.file.clone(), record.clone());
-            }
-            None => {
-                self.live.remove(&write.file);
-                self.records.remove(&write.file);
-            }
+        if let Some((bytes, record)) = &write.object {
+            self.live.insert(write.file.clone(), bytes.clone());
+            self.records.insert(write.file.clone(), record.clone());
+        } else {
+            self.live.remove(&write.file);
+            self.records.remove(&write.file);
         }
         self.read()
     }
@@ -659,8 +659,7 @@ impl FleetCluster {
             ObjectWriter::Agent => self.has_agent(),
             ObjectWriter::Tree => live.deployments.contains("isthmus-relay"),
         };
-        let stage = if runs { state.stage } else { HandOverStage::Preparing };
-        Some(HandOverState { stage, ..state })
+        Some(if runs { state } else { HandOverState { stage: HandOverStage::Preparing, ..state } })
     }
 
     fn evidence(&self, fleet: &[&Self]) -> Evidence {

@@ -393,6 +393,15 @@ impl Walk {
         }
     }
 
+    fn edit(&mut self, edit: FieldEdit) {
+        let sites: Vec<FleetCluster> = self.fleet.sites.values().cloned().collect();
+        let sites: Vec<&FleetCluster> = sites.iter().collect();
+        if let Some(what) = self.fleet.wish.edit(edit, &sites) {
+            self.fleet.commit();
+            self.edits.push(what);
+        }
+    }
+
     /// The step happens, unless it is of a kind that is left out.
     pub(crate) fn take(&mut self, step: &WalkStep) -> Result<(), Broken> {
         if self.without.contains(&step.kind()) {
@@ -406,14 +415,7 @@ impl Walk {
         }
         let fleet = &mut self.fleet;
         match step {
-            WalkStep::Edit(edit) => {
-                let sites: Vec<FleetCluster> = fleet.sites.values().cloned().collect();
-                let sites: Vec<&FleetCluster> = sites.iter().collect();
-                if let Some(what) = fleet.wish.edit(*edit, &sites) {
-                    fleet.commit();
-                    self.edits.push(what);
-                }
-            }
+            WalkStep::Edit(edit) => self.edit(*edit),
             WalkStep::Revert(back) => fleet.wish = fleet.earlier(*back).wish.clone(),
             WalkStep::Run(flags) => {
                 self.runs.0 += 1;

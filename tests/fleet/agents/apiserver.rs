@@ -263,7 +263,7 @@ impl LiveApiserver {
         }
         let status = object.as_object_mut().unwrap().remove("status").unwrap_or_default();
         if before.is_deleted && finalizers.is_empty() {
-            return self.let_go(file);
+            return Ok(self.let_go(file));
         }
         let record = ObjectRecord {
             version: before.version + 1,
@@ -282,11 +282,11 @@ impl LiveApiserver {
         Ok(self.object(file).unwrap())
     }
 
-    fn let_go(&mut self, file: &str) -> Answer {
+    fn let_go(&mut self, file: &str) -> Value {
         self.live.remove(file);
         self.records.remove(file);
         self.writes.push(ApiserverWrite { file: file.to_owned(), object: None });
-        Ok(json!({ "kind": "Status", "status": "Success" }))
+        json!({ "kind": "Status", "status": "Success" })
     }
 
     /// What the agent's account may not do, as its `ValidatingAdmissionPolicy` says: touch a remote secret that is neither its own nor
@@ -346,7 +346,9 @@ impl LiveApiserver {
             let changed = |path: &&FieldPath| at(&before, path) != at(&object, path);
             let changed: FieldSet = now.iter().filter(changed).cloned().collect();
             let mut writers = writers(&object["metadata"]["managedFields"]);
-            writers.values_mut().for_each(|fields| fields.retain(|path| !changed.contains(path)));
+            for fields in writers.values_mut() {
+                fields.retain(|path| !changed.contains(path));
+            }
             writers.entry((manager.to_owned(), "Update".to_owned())).or_default().extend(changed);
             object["metadata"]["managedFields"] = entries(&writers);
         }
@@ -362,7 +364,7 @@ impl LiveApiserver {
         if self.lasts.is_some_and(|lasts| self.writes.len() >= lasts) {
             return Err(StatusCode::INTERNAL_SERVER_ERROR);
         }
-        self.let_go(file)
+        Ok(self.let_go(file))
     }
 
     fn list(&self) -> Answer {

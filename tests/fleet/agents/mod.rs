@@ -123,7 +123,7 @@ impl AgentHost {
 pub(crate) fn run(apiserver: LiveApiserver, outside: SimulatedOutside) -> AgentWrites {
     PROCESS.with(|process| {
         *process.apiserver.lock().unwrap() = apiserver;
-        let (_lease, held) = watch::channel(Some(Instant::now() + Duration::from_secs(3600)));
+        let (_lease, held) = watch::channel(Some(Instant::now() + Duration::from_hours(1)));
         let namespace = ISTIO_NAMESPACE.parse().unwrap();
         let at = (&process.client, &namespace);
         let mut agent = Agent::new(at, Leadership::new(held), outside, &Metrics::new());

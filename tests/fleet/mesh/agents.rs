@@ -82,11 +82,11 @@ impl FleetMesh {
             }
             let conditions = record.status["conditions"].as_array().into_iter().flatten();
             let held = conditions.filter(|condition| condition["reason"] == "OwnTrustChange");
-            let digest = held.filter_map(|condition| {
+            let digest = |condition: &serde_json::Value| {
                 let (_, rest) = condition["message"].as_str()?.split_once("sha256:")?;
                 Some(format!("sha256:{}", rest.get(..64)?))
-            });
-            own = digest.last().or(own);
+            };
+            own = held.filter_map(digest).next_back().or(own);
         }
         if own.is_some() && site.live.contains_key(SPECS) {
             site.records.entry(SPECS.to_owned()).or_default().accepts = own;

@@ -21,7 +21,7 @@ const JOINED_WITH: [&str; 5] =
 impl FleetMesh {
     /// Brings back what a plan says was lost, by the command that it names: each file as it was last, other than it
     /// is and was when it was named before. Whether anything was brought back.
-    fn restore(&mut self, plan: &Plan, named: &mut BTreeMap<String, BTreeSet<FleetFile>>) -> bool {
+    fn restore(&mut self, plan: &Plan, named: &mut BTreeMap<String, Vec<FleetFile>>) -> bool {
         let hints = plan.steps.iter().flat_map(|step| step.state.explanations()).filter_map(|why| why.hint.as_ref());
         let file = |hint: &String| {
             let (_, rest) = hint.split_once("`git checkout COMMIT~1 -- ")?;
