@@ -839,3 +839,10 @@ fn a_lost_entry_of_an_agents_cluster_is_accepted_anew_as_that_of_an_agent() {
         holds(&[vec![WalkStep::ToAgent(1), LoseLock(1)], steps].concat());
     }
 }
+
+/// A folder of before has what a lost cluster was read with.
+#[test]
+fn a_folder_of_before_a_peer_was_lost_closes_in_order() {
+    let lost = edit(0, "state", 2);
+    holds(&[lost, Run(PLAIN), WalkStep::OldRendered(1, 1), WalkStep::Converge]);
+}

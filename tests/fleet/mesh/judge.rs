@@ -121,9 +121,11 @@ impl FleetMesh {
         *self.used.borrow_mut().entry((law, why)).or_default() += 1;
     }
 
-    /// Links whose secrets are in the tree.
+    /// Links whose secrets are in the tree. What a hand brought back of a cluster that is stated to be lost is closed all the same.
     pub(super) fn held(&self) -> BTreeSet<ReaderAndPeer> {
-        self.pairs().into_iter().filter(|pair| self.id_in_tree(*pair).is_some()).collect()
+        let is_lost = |name: &str| self.wish.state(name) == Some("lost");
+        let is_closed = |(reader, peer): ReaderAndPeer| self.reverted && (is_lost(reader) || is_lost(peer));
+        self.pairs().into_iter().filter(|pair| self.id_in_tree(*pair).is_some() && !is_closed(*pair)).collect()
     }
 
     /// Excuses end when the link has what it lacked. Of a link whose secret is nowhere any more only what a locked run cannot see is left.
