@@ -548,9 +548,7 @@ impl Serials {
 
 /// Whether the objects of a cluster's links are written by who takes the run, as the links rest on it.
 fn is_written_here(mesh: &Mesh, lock: &Lock, cluster: &ClusterName) -> bool {
-    let acts = lock.clusters.get(cluster).and_then(|entry| entry.joined_with.as_ref());
-    let acts = acts.map(|joined| joined.spec.reconciler);
-    let acts = acts.or_else(|| mesh.clusters.get(cluster).map(|cluster| cluster.reconciler));
+    let acts = lock.acts_in(cluster).or_else(|| mesh.clusters.get(cluster).map(|cluster| cluster.reconciler));
     mesh.inside || acts == Some(Reconciler::Rendered)
 }
 

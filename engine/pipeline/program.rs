@@ -293,9 +293,11 @@ impl Program {
     /// The same with who acts in each cluster by a lock that this run decided; `None`: as before. What a run hands over it renders for
     /// the other side at once, as the next run would.
     pub(super) fn acting_by(&self, lock: &Lock) -> Option<Self> {
-        let acts = |name: &ClusterName| Some(lock.clusters.get(name)?.joined_with.as_ref()?.spec.reconciler);
-        let given =
-            self.mesh.clusters.values().filter(|one| one.hands_over_to().is_some_and(|to| acts(&one.name) == Some(to)));
+        let given = self
+            .mesh
+            .clusters
+            .values()
+            .filter(|one| one.hands_over_to().is_some_and(|to| lock.acts_in(&one.name) == Some(to)));
         let given: Vec<ClusterName> = given.map(|cluster| cluster.name.clone()).collect();
         if given.is_empty() {
             return None;

@@ -124,6 +124,11 @@ pub struct LockedCluster {
 }
 
 impl LockedCluster {
+    /// Who acts there, as its links rest on it; `None`: it has none.
+    pub(crate) fn acts(&self) -> Option<Reconciler> {
+        self.joined_with.as_ref().map(|joined| joined.spec.reconciler)
+    }
+
     /// CAs of its relay, those that retire among them: PEM; `None`: it never published one.
     pub fn relay_cas(&self) -> Option<String> {
         let retiring = self.retiring_relay_cas.iter().map(|retiring| retiring.pem.trim_end());
@@ -526,11 +531,12 @@ impl Lock {
         let links =
             self.links.iter().flat_map(|(reader, links)| links.iter().map(move |(peer, link)| (reader, peer, link)));
         let mut of_it = links.filter(|(reader, peer, _)| *reader == cluster || *peer == cluster);
-        let has_agent = |reader: &ClusterName| {
-            let joined = self.clusters.get(reader).and_then(|entry| entry.joined_with.as_ref());
-            joined.is_some_and(|joined| joined.spec.reconciler == Reconciler::Agent)
-        };
-        !of_it.any(|(reader, _, link)| link.has_opened() || has_agent(reader))
+        !of_it.any(|(reader, _, link)| link.has_opened() || self.acts_in(reader) == Some(Reconciler::Agent))
+    }
+
+    /// Who acts in a cluster, as its links rest on it.
+    pub(crate) fn acts_in(&self, cluster: &ClusterName) -> Option<Reconciler> {
+        self.clusters.get(cluster).and_then(LockedCluster::acts)
     }
 
     /// Clusters that no link names forget with what they were joined.

@@ -196,10 +196,9 @@ impl<'a> Links<'a> {
     /// Whether a cluster is left to another checkout that has not taken it: what it reads stays until then.
     pub(super) fn awaits_another(&self, name: &ClusterName) -> bool {
         let Some(locked) = self.accepted.lock.clusters.get(name) else { return false };
-        let acts = locked.joined_with.as_ref().map(|joined| joined.spec.reconciler);
         // an older lock does not have the serial with which it was left
         let is_left = |noted: HandOver| noted.offered.is_some() || noted.to == Reconciler::External;
-        acts == Some(Reconciler::External) && locked.hand_over.is_some_and(is_left)
+        locked.acts() == Some(Reconciler::External) && locked.hand_over.is_some_and(is_left)
     }
 
     pub(super) fn wait(&mut self, link: &Link, reasons: Vec<LinkWait>) {

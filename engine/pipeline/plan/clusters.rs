@@ -213,12 +213,7 @@ fn second_gateway<'f>(
 fn is_given(lock: &Lock, name: &ClusterName) -> bool {
     let hand_over = lock.clusters.get(name).and_then(|entry| entry.hand_over);
     let is_to_others = hand_over.is_some_and(|hand_over| hand_over.to == Reconciler::External);
-    is_to_others && acts_in(lock, name) == Some(Reconciler::External)
-}
-
-/// Who acts in a cluster, as its links rest on it.
-fn acts_in(lock: &Lock, name: &ClusterName) -> Option<Reconciler> {
-    lock.clusters.get(name)?.joined_with.as_ref().map(|joined| joined.spec.reconciler)
+    is_to_others && lock.acts_in(name) == Some(Reconciler::External)
 }
 
 /// Whether another tool is to deploy a cluster while links name it: what was written for it before stays for these.
@@ -338,7 +333,7 @@ fn of_cluster(
     // components that are left of a cluster that others have say nothing of its links
     let is_left = |refusal: &CompareRefusal| matches!(refusal, CompareRefusal::WholeFolder { .. });
     let keeps_links = !rendered.objects.is_empty()
-        || acts_in(&program.lock, name) == Some(Reconciler::Rendered)
+        || program.lock.acts_in(name) == Some(Reconciler::Rendered)
         || changes.refused.iter().any(|(_, refusal)| !is_left(refusal));
     let RenderedCluster { waiting, warnings, overrides, .. } = rendered;
     Ok(ClusterOutcome { changes, extra: extra.steps, differing, waiting, warnings, overrides, breaches, keeps_links })
@@ -583,7 +578,7 @@ fn extra_steps(
             continue;
         }
         match tree.file(&path)? {
-            Some(bytes) if ours(&bytes) && acts_in(lock, name) == Some(Reconciler::External) => {}
+            Some(bytes) if ours(&bytes) && lock.acts_in(name) == Some(Reconciler::External) => {}
             Some(bytes) if ours(&bytes) => {
                 changes.steps.push(FileStep { path, action: Action::Delete, digest: None, text: None });
             }

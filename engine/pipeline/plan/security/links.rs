@@ -220,13 +220,12 @@ pub(super) fn cuts(mesh: &Mesh, before: &Lock, after: &Lock) -> Vec<SecurityItem
 
 /// Clusters whose objects this run leaves to who is to act there, or begins to.
 pub(super) fn handed_over(before: &Lock, after: &Lock) -> Vec<SecurityItem> {
-    let acts = |entry: &LockedCluster| entry.joined_with.as_ref().map(|joined| joined.spec.reconciler);
     let item = |(name, entry): (&ClusterName, &LockedCluster)| {
         let HandOver { from, to, .. } = entry.hand_over?;
         let old = before.clusters.get(name);
         let is_new = from != to && old.and_then(|old| old.hand_over) != entry.hand_over;
-        let is_left = from == Reconciler::External && acts(entry) == Some(to);
-        let is_given = old.is_some_and(|old| acts(old) != acts(entry)) || (is_new && is_left);
+        let is_left = from == Reconciler::External && entry.acts() == Some(to);
+        let is_given = old.is_some_and(|old| old.acts() != entry.acts()) || (is_new && is_left);
         let cluster = name.clone();
         (is_given || is_new).then(|| SecurityItem::listed(SecurityChange::HandOver { cluster, from, to, is_given }))
     };
