@@ -18,6 +18,8 @@ mod front;
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../tests/support/live.rs"]
 mod live;
+#[path = "../tests/support/merge_patch.rs"]
+mod merge_patch;
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../tests/support/objects.rs"]
 mod objects;

@@ -19,6 +19,8 @@
 mod far;
 #[path = "support/front.rs"]
 mod front;
+#[path = "../tests/support/merge_patch.rs"]
+mod merge_patch;
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../tests/support/objects.rs"]
 mod objects;

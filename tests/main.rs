@@ -85,6 +85,7 @@ mod support {
     pub(crate) mod law;
     pub(crate) mod links;
     pub(crate) mod live;
+    pub(crate) mod merge_patch;
     pub(crate) mod naive;
     pub(crate) mod objects;
     pub(crate) mod peer;

@@ -21,6 +21,8 @@ use tokio::net::TcpListener;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
+use super::merge_patch::merged;
+
 type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
 /// The status of a `TokenReview` for a token.
 type Reviewer = Box<dyn Fn(&str) -> Value + Send + Sync>;
@@ -379,23 +381,4 @@ impl ObjectServerState {
 fn fields_of(value: &Value) -> Value {
     let Value::Object(map) = value else { return json!({}) };
     map.iter().map(|(key, value)| (format!("f:{key}"), fields_of(value))).collect::<serde_json::Map<_, _>>().into()
-}
-
-/// RFC 7396.
-fn merged(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    let map = target.as_object_mut().unwrap();
-    for (key, value) in patch {
-        if value.is_null() {
-            map.remove(key);
-        } else {
-            merged(map.entry(key).or_insert(Value::Null), value);
-        }
-    }
 }

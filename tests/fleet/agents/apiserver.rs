@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::file::{FleetFile, FleetFiles};
 use crate::istiod::ISTIO_NAMESPACE;
+use crate::support::merge_patch::merged;
 
 /// The agent's Role, without which it may do nothing, and the kind of its objects.
 const ROLE: &str = "role.rbac.authorization.k8s.io-isthmus-agent.yaml";
@@ -170,25 +171,6 @@ fn entries(writers: &BTreeMap<(String, String), FieldSet>) -> Value {
         json!({ "manager": manager, "operation": operation, "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": tree })
     };
     writers.iter().filter(|(_, fields)| !fields.is_empty()).map(one).collect::<Vec<_>>().into()
-}
-
-/// RFC 7396.
-fn merged(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    let map = target.as_object_mut().unwrap();
-    for (key, value) in patch {
-        if value.is_null() {
-            map.remove(key);
-        } else {
-            merged(map.entry(key).or_insert(Value::Null), value);
-        }
-    }
 }
 
 /// The file of the object at a path; `None`: no agent has anything to do there.
