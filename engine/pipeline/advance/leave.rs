@@ -281,20 +281,43 @@ impl Links<'_> {
     }
 
     fn drop_network(&mut self, link: &Link) {
+        let gone = self.secret_gone(link).and_then(|unproven| self.back_is_through(link).map(|()| unproven));
+        match gone {
+            Ok(unproven) => self.go(link, Stage::LeavingTrust, unproven),
+            Err(reason) => {
+                if matches!(reason, LinkWait::Quiet { .. }) {
+                    self.begin_to_settle(link);
+                }
+                self.stay(link, reason);
+            }
+        }
+    }
+
+    /// What shows that the secret of a link is read no more, or what is waited for.
+    fn secret_gone(&self, link: &Link) -> Result<Vec<Unproven>, LinkWait> {
         let gone = self.seen_gone(link, Withdrawn::Secret, |evidence, peer| {
             seen(&evidence.reads).map(|reads| reads.iter().all(|read| read.cluster_id != peer.cluster_id()))
         });
-        match gone {
-            Ok(unproven) => self.go(link, Stage::LeavingTrust, unproven),
-            Err(reason) => match self.refused(link, Withdrawn::Secret) {
-                Some(Ok(())) => self.go(link, Stage::LeavingTrust, Vec::new()),
-                Some(Err(quiet)) => {
-                    self.begin_to_settle(link);
-                    self.wait(link, vec![quiet]);
-                }
-                None => self.stay(link, reason),
-            },
+        gone.or_else(|reason| self.refused(link, Withdrawn::Secret).unwrap_or(Err(reason)).map(|()| Vec::new()))
+    }
+
+    /// Whether the other direction's secret is gone as well, where another engine acts at an end. That engine takes a route that is gone
+    /// for the sign that this side has seen so, and admits this side no more: what it then refuses to show is seen before.
+    fn back_is_through(&self, link: &Link) -> Result<(), LinkWait> {
+        let back = link.back();
+        let is_external = |end: &ClusterName| {
+            self.mesh.clusters.get(end).is_some_and(|cluster| cluster.reconciler == Reconciler::External)
+        };
+        if !link.ends().into_iter().any(is_external) {
+            return Ok(());
         }
+        let is_through = match self.accepted.lock.link(&back.reader, &back.peer).map(|link| link.stage) {
+            None | Some(Stage::LeavingTrust) => true,
+            Some(Stage::Leaving) => self.secret_gone(&back).is_ok(),
+            Some(Stage::Joining | Stage::Joined) => false,
+        };
+        let wait = LinkWait::OtherDirection { reader: back.reader, peer: back.peer };
+        if is_through { Ok(()) } else { Err(wait) }
     }
 
     fn drop_trust(&mut self, link: &Link) {
