@@ -229,7 +229,10 @@ fn advanced(
     advance::gone::forget_the_gone(mesh, &held_back, accepted, &mut advanced);
     advance::gone::refuse_hidden_roots(mesh, accepted, &mut advanced);
     if let Some(only) = &request.only {
-        advanced.lock = narrowed(&program.lock, &advanced.lock, only);
+        let Advanced { lock, moves, .. } = &mut advanced;
+        *lock = narrowed(&program.lock, lock, only);
+        // those of other readers are made in their own runs
+        moves.retain(|link, moved| lock.link(&link.reader, &link.peer).map(|link| link.stage) == moved.to);
     }
     agreement.accept_anew(mesh, world.tree, &mut advanced.lock, world.now)?;
     agreement.keep_records(&program.lock, &mut advanced.lock);

@@ -846,3 +846,18 @@ fn a_folder_of_before_a_peer_was_lost_closes_in_order() {
     let lost = edit(0, "state", 2);
     holds(&[lost, Run(PLAIN), WalkStep::OldRendered(1, 1), WalkStep::Converge]);
 }
+
+/// The other direction was said to be joined, in whose reader nothing was written.
+#[test]
+fn a_run_of_one_cluster_moves_no_link_of_another() {
+    let only = RunFlags { only: Some(0), ..PLAIN };
+    let mut walk = Walk::new(super::joined(2, false), &[]);
+    walk.take(&edit(0, "state", 0)).unwrap();
+    let FleetOutcome::Done(plan) = walk.fleet.run(only).unwrap() else { panic!("refused") };
+    let readers: Vec<&str> = plan.moves.keys().map(|link| link.reader.as_str()).collect();
+    assert_eq!(readers, ["ash"]);
+    walk.end().unwrap();
+    let leave = RunFlags { allow_delete: true, ..ACCEPT };
+    let begins = [WalkStep::Trouble(1, ClusterTrouble::OtherUuid), Run(ACCEPT), WalkStep::Sync(0), Run(ACCEPT)];
+    holds(&[&begins[..], &[Run(leave), Run(leave), Run(only), WalkStep::Sync(1)]].concat());
+}
