@@ -847,6 +847,17 @@ fn a_folder_of_before_a_peer_was_lost_closes_in_order() {
     holds(&[lost, Run(PLAIN), WalkStep::OldRendered(1, 1), WalkStep::Converge]);
 }
 
+/// The other checkout never had it, and its peer was held back for the network that it gives up when its links are gone.
+#[test]
+fn what_no_other_checkout_has_is_declared_lost_beside_a_peer_that_is_held_back() {
+    let starting = WalkStep::Trouble(1, ClusterTrouble::Starting);
+    let steps = [Run(PLAIN), WalkStep::SyncAll, edit(0, "network", 1), starting, WalkStep::HandOver(0)];
+    for argo in [false, true] {
+        let (_, taken) = super::walk(2, false, argo, &steps, &[], std::env::var_os("ISTHMUS_TELL").is_some());
+        taken.unwrap();
+    }
+}
+
 /// The other direction was said to be joined, in whose reader nothing was written.
 #[test]
 fn a_run_of_one_cluster_moves_no_link_of_another() {

@@ -60,7 +60,9 @@ impl Links<'_> {
                 self.remove(&link, *stage);
                 continue;
             }
-            if wanted || self.keeps_stages(reader) || self.keeps_stages(peer) {
+            // what a lost one held is closed, whatever the other end is held back for
+            let is_closed = is_set_aside && link.ends().into_iter().any(|end| self.lost.contains(end));
+            if wanted || (is_kept && !is_closed) {
                 continue;
             }
             if let Some(refused) = self.begun_in_vain(&link) {

@@ -515,7 +515,7 @@ impl HandOverLack {
             }
             Self::NotOffered => format!(
                 "the other checkout lists this engine's key in its `engineKeys` and sets `reconciler: external` for `{cluster}`; where none has \
-                 it, leave, edit `reconciler`, and join again"
+                 it, set `state: lost` until its links are gone, and join again"
             ),
             Self::NotTaken if to == Reconciler::External => {
                 format!(
