@@ -28,6 +28,8 @@ pub(crate) enum WalkStep {
     Converge,
     /// The cluster is left to another checkout, or taken back, as far as two runs that are synced bring it.
     HandOver(usize),
+    /// The same, as far as so many runs bring it, of which the last is not synced.
+    HandOverPartly(usize, usize),
     /// Another checkout takes the cluster that was left, or leaves it again.
     Others(usize),
     /// The agent of the cluster takes a run.
@@ -204,6 +206,8 @@ pub(crate) struct WalkTheme {
     trouble: Option<ClusterTrouble>,
     /// Whether that cluster goes to another checkout and comes back.
     hands_over: bool,
+    /// Whether its folder is lost, or becomes an older one, and that is synced.
+    loses_folder: bool,
     /// Clusters go to their agents and come back.
     has_agents: bool,
 }
@@ -244,14 +248,16 @@ impl WalkTheme {
         let any = (field, prop::option::of(troubles()));
         let same = select(SAME.to_vec()).prop_map(|(field, trouble)| (Some(field), Some(trouble)));
         let hands_over = prop_oneof![4 => Just(false), 1 => Just(true)];
+        let loses_folder = prop_oneof![7 => Just(false), 1 => Just(true)];
         let of_what = prop_oneof![2 => any, 1 => same];
-        let any = (kinds, 0..4_usize, of_what, hands_over, prop::bool::weighted(agents()));
-        any.prop_map(|(kinds, cluster, (field, trouble), hands_over, has_agents)| Self {
+        let any = (kinds, 0..4_usize, of_what, (hands_over, loses_folder), prop::bool::weighted(agents()));
+        any.prop_map(|(kinds, cluster, (field, trouble), (hands_over, loses_folder), has_agents)| Self {
             kinds,
             cluster,
             field,
             trouble,
             hands_over: hands_over && !has_agents,
+            loses_folder,
             has_agents,
         })
     }
@@ -267,7 +273,11 @@ impl WalkTheme {
     /// Who has the objects of an agent's cluster is another matter.
     fn possible_step(self, step: WalkStep) -> WalkStep {
         match step {
-            WalkStep::HandOver(cluster) | WalkStep::Others(cluster) if self.has_agents => WalkStep::Agent(cluster),
+            WalkStep::HandOver(cluster) | WalkStep::HandOverPartly(cluster, _) | WalkStep::Others(cluster)
+                if self.has_agents =>
+            {
+                WalkStep::Agent(cluster)
+            }
             step => step,
         }
     }
@@ -309,6 +319,26 @@ impl WalkTheme {
         Some(prop_oneof![Just(WalkStep::Trouble(cluster, trouble)), Just(WalkStep::Mend(cluster))].boxed())
     }
 
+    /// It goes to another checkout, or comes back, while links begin and end.
+    fn hand_over(self) -> impl Strategy<Value = WalkStep> + use<> {
+        let goes = [WalkStep::HandOver(self.cluster), WalkStep::Others(self.cluster)];
+        let cluster = prop_oneof![2 => Just(self.cluster), 1 => 0..4_usize];
+        prop_oneof![
+            6 => select(goes.to_vec()),
+            2 => (1..3_usize).prop_map(move |runs| WalkStep::HandOverPartly(self.cluster, runs)),
+            3 => (cluster, 0..4_usize).prop_map(|(c, n)| WalkStep::Edit(FieldEdit::Cluster(c, "state", n))),
+        ]
+    }
+
+    /// Its folder is lost in part, or becomes an older one, and its tool follows.
+    fn lose_folder(self) -> impl Strategy<Value = WalkStep> + use<> {
+        prop_oneof![
+            1 => (1..8_usize).prop_map(move |back| WalkStep::OldRendered(self.cluster, back)),
+            1 => any::<usize>().prop_map(move |file| WalkStep::LoseRendered(self.cluster, file)),
+            2 => Just(WalkStep::Sync(self.cluster)),
+        ]
+    }
+
     /// A step of such a walk.
     pub(crate) fn step(self) -> impl Strategy<Value = WalkStep> + use<> {
         let cluster = || prop_oneof![Just(self.cluster), 0..4_usize];
@@ -346,8 +376,8 @@ impl WalkTheme {
         let always =
             [(16, self.edit().prop_map(WalkStep::Edit).boxed()), (12, flags().prop_map(WalkStep::Run).boxed())];
         let own = self.own_trouble().map(|trouble| (8, trouble));
-        let goes = [WalkStep::HandOver(self.cluster), WalkStep::Others(self.cluster)];
-        let goes = self.hands_over.then(|| (40, select(goes.to_vec()).boxed()));
+        let goes = self.hands_over.then(|| (50, self.hand_over().boxed()));
+        let loses = self.loses_folder.then(|| (20, self.lose_folder().boxed()));
         let agents = [
             (8, cluster().prop_map(WalkStep::Agent).boxed()),
             (2, (cluster(), 0..8_u8).prop_map(|(c, writes)| WalkStep::AgentEnds(c, writes)).boxed()),
@@ -363,7 +393,14 @@ impl WalkTheme {
         ];
         let agents = agents.into_iter().filter(|_| self.has_agents);
         Union::new_weighted(
-            always.into_iter().chain(own).chain(goes).chain(agents).chain(chosen.map(|(_, kind)| kind)).collect(),
+            always
+                .into_iter()
+                .chain(own)
+                .chain(goes)
+                .chain(loses)
+                .chain(agents)
+                .chain(chosen.map(|(_, kind)| kind))
+                .collect(),
         )
     }
 }
@@ -443,7 +480,8 @@ impl Walk {
             }
             WalkStep::SyncAll => fleet.sync_all()?,
             WalkStep::Converge => self.converge()?,
-            WalkStep::HandOver(cluster) => self.hand_over(*cluster, "external", 2)?,
+            WalkStep::HandOver(cluster) => self.hand_over(*cluster, "external", (2, true))?,
+            WalkStep::HandOverPartly(cluster, runs) => self.hand_over(*cluster, "external", (*runs, false))?,
             WalkStep::Others(cluster) => {
                 let cluster = fleet.name(*cluster);
                 if fleet.go_to_others(cluster) {
@@ -460,7 +498,7 @@ impl Walk {
                 let cluster = fleet.name(*cluster);
                 fleet.sites.get_mut(cluster).unwrap().is_agent_down = true;
             }
-            WalkStep::ToAgent(cluster) => self.hand_over(*cluster, "agent", 4)?,
+            WalkStep::ToAgent(cluster) => self.hand_over(*cluster, "agent", (4, true))?,
             WalkStep::SyncLate(cluster, ahead) => {
                 let cluster = fleet.name(*cluster);
                 fleet.sync_late(cluster, *ahead)?;
@@ -506,10 +544,10 @@ impl Walk {
 
     /// Runs and syncs as often as a join takes, or until a run is refused.
     fn converge(&mut self) -> Result<(), Broken> {
-        self.runs(4)
+        self.runs(4, true)
     }
 
-    fn hand_over(&mut self, cluster: usize, to: &str, runs: usize) -> Result<(), Broken> {
+    fn hand_over(&mut self, cluster: usize, to: &str, (runs, is_synced): (usize, bool)) -> Result<(), Broken> {
         let name = self.fleet.name(cluster);
         let Some(fields) = self.fleet.wish.clusters.get_mut(name) else { return Ok(()) };
         if fields.remove("reconciler").is_none() {
@@ -517,15 +555,19 @@ impl Walk {
         }
         self.fleet.commit();
         self.edits.push("reconciler".to_owned());
-        self.runs(runs)
+        self.runs(runs, is_synced)
     }
 
-    fn runs(&mut self, count: usize) -> Result<(), Broken> {
-        for _ in 0..count {
+    /// So many runs, each of which is synced; of the last one that is said.
+    fn runs(&mut self, count: usize, is_last_synced: bool) -> Result<(), Broken> {
+        for run in 1..=count {
             self.runs.0 += 1;
             if let FleetOutcome::Refused(_) = self.fleet.run(RunFlags { accept: true, ..RunFlags::default() })? {
                 self.runs.1 += 1;
                 self.fleet.take_back();
+                break;
+            }
+            if run == count && !is_last_synced {
                 break;
             }
             self.fleet.sync_all()?;
