@@ -872,3 +872,26 @@ fn a_run_of_one_cluster_moves_no_link_of_another() {
     let begins = [WalkStep::Trouble(1, ClusterTrouble::OtherUuid), Run(ACCEPT), WalkStep::Sync(0), Run(ACCEPT)];
     holds(&[&begins[..], &[Run(leave), Run(leave), Run(only), WalkStep::Sync(1)]].concat());
 }
+
+/// No link tells any more of the secrets that it was left with, which no tool prunes: they are deleted by hand, as it is said.
+#[test]
+fn what_was_left_and_stated_to_be_lost_comes_back() {
+    let (lost, leaving) = (edit(0, "state", 2), |cluster| edit(cluster, "state", 0));
+    let hand_over = || WalkStep::HandOver(0);
+    let begins = [hand_over(), lost];
+    let taken = [leaving(2), Run(ACCEPT), hand_over(), WalkStep::Others(0)];
+    let kept = [leaving(1), Run(PLAIN), Run(PLAIN)];
+    for (clusters, steps) in [(3, &taken[..]), (3, &kept), (2, &kept), (2, &kept[1..])] {
+        for argo in [false, true] {
+            let steps = [&begins[..], steps].concat();
+            let (_, taken) = super::walk(clusters, true, argo, &steps, &[], std::env::var_os("ISTHMUS_TELL").is_some());
+            taken.unwrap();
+        }
+    }
+}
+
+/// Nothing in it, and no lock, told any more that it was left to another checkout.
+#[test]
+fn a_lock_is_not_lost_with_a_cluster_that_was_left_and_made_anew() {
+    holds(&[WalkStep::HandOver(0), WalkStep::Happen(0, FleetEvent::Rebuild), LoseWholeLock]);
+}

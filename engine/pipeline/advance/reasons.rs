@@ -353,7 +353,10 @@ impl LinkWait {
             }
             Self::StillThere { object, peer, reader } => {
                 explain(format!("{object} of `{peer}` to be gone from `{reader}`"))
-                    .hint("it is once its deletion is synced; the tool that syncs has to prune")
+                    .hint(
+                    "it is once its deletion is synced; the tool that syncs has to prune; where it has a mark by which no tool does, delete it by \
+                     hand",
+                )
             }
             Self::MaybeThere { object, peer, reader, reason } => {
                 explain(format!("`{reader}` to show whether {object} of `{peer}` is gone: {reason}")).hint(format!(

@@ -55,6 +55,7 @@ impl FleetMesh {
         for name in self.names().into_iter().filter(|name| self.site(name).is_kept_by_others()).collect::<Vec<_>>() {
             self.go_to_others(name);
         }
+        self.delete_marked();
         let mut target = self.wish.mended(&self.sites);
         if let Some(mesh) = self.mesh_of_tree() {
             target.mesh.remove("metadata.name");
@@ -109,6 +110,25 @@ impl FleetMesh {
             }
         }
         Ok(())
+    }
+
+    /// Someone deletes secrets by hand that are marked not to be pruned, and of which no link tells that stays: the cluster that was left with
+    /// them was stated to be lost, and is not.
+    fn delete_marked(&mut self) {
+        let (lock, argo) = (self.lock().unwrap_or_default(), self.argo);
+        for name in std::mem::take(&mut self.lost_while_left) {
+            let Some(site) = self.sites.get_mut(name) else { continue };
+            let is_known = |file: &str| {
+                let links = lock.links_of(&cluster_name(name));
+                let mut peers = links.filter(|(_, link)| !link.stage.is_leaving()).map(|(peer, _)| peer);
+                peers.any(|peer| file == format!("secret-istio-remote-secret-{peer}.yaml"))
+            };
+            let secrets = site.live.iter().filter(|(file, _)| file.starts_with("secret-istio-remote-secret-"));
+            let marked = secrets.filter(|(file, bytes)| stays(bytes, argo) && !is_known(file));
+            for file in marked.map(|(file, _)| file.clone()).collect::<Vec<_>>() {
+                site.put(&file, None);
+            }
+        }
     }
 
     /// A cluster that leaves and was made anew meanwhile cannot show what the old one holds.

@@ -24,6 +24,7 @@ use isthmus::types::key::PublicKey;
 use isthmus::types::name::ClusterName;
 use isthmus::types::time::Timestamp;
 
+use self::judge::is_left_to_others;
 use self::law::{ALL_NEEDS, LinkNeed};
 pub(crate) use self::law::{Broken, Law, MissingNeed, ReaderAndPeer, Why};
 use super::istiod::{SimulatedIstiod, stays};
@@ -138,6 +139,8 @@ pub(crate) struct FleetMesh {
     was_by_hand: bool,
     /// The tree became that of an older commit, and did not come to rest since.
     reverted: bool,
+    /// Clusters that were stated to be lost while they were left to others.
+    lost_while_left: BTreeSet<&'static str>,
     /// How long workloads use certificates of a root that was replaced, in seconds.
     pub(crate) certificates_last: i64,
     /// What the specs said in the last run that was taken.
@@ -169,6 +172,7 @@ impl FleetMesh {
             tree_by_hand: false,
             was_by_hand: false,
             reverted: false,
+            lost_while_left: BTreeSet::new(),
             certificates_last: 24 * HOUR,
             prints: false,
         };
@@ -246,7 +250,9 @@ impl FleetMesh {
     /// Whether a cluster was left to another checkout, which may have taken it.
     fn is_left(&self, cluster: &str) -> bool {
         let istiod = &self.site(cluster).istiod;
-        (istiod.offered > 0 || istiod.is_of_others()) && !self.folder(cluster).contains_key(PEERS_FILE)
+        // one that was made anew since shows nothing of it
+        let is_left = istiod.offered > 0 || istiod.is_of_others() || is_left_to_others(&self.checkout, cluster);
+        is_left && !self.folder(cluster).contains_key(PEERS_FILE)
     }
 
     /// All files of a cluster's folder.
@@ -587,6 +593,9 @@ impl FleetMesh {
                 Err(stop) => return Ok(self.refused(stop)),
             };
         self.taken = self.wish.clone();
+        let is_lost = |name: &&'static str| self.wish.state(name) == Some("lost") && self.is_left(name);
+        let lost: Vec<&'static str> = self.names().into_iter().filter(is_lost).collect();
+        self.lost_while_left.extend(lost);
         let open = plan.trust_changes.iter().filter(|change| change.verdict != Verdict::Approved);
         open.for_each(|change| shows.retain(|name| *name != change.cluster.as_str()));
         let before = self.trees();
