@@ -18,6 +18,7 @@ mod agents;
 mod faults;
 mod file;
 mod found;
+mod found_agents;
 mod istiod;
 mod mesh;
 mod others;

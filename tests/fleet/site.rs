@@ -164,6 +164,8 @@ pub(crate) struct FleetCluster {
     pub(crate) records: ObjectRecords,
     /// No pod of its agent runs but as a relay.
     pub(crate) is_agent_down: bool,
+    /// What kept the last run of its agent from its end.
+    pub(crate) agent_problem: Option<String>,
     /// The values that its Istio was installed with.
     pub(crate) values: Option<FleetFile>,
     pub(crate) istiod: Rc<SimulatedIstiod>,
@@ -210,6 +212,14 @@ thread_local! {
     static HAVING: RefCell<KnownHaving> = RefCell::default();
 }
 
+/// Whether a file is that of an object of links, which one writer has.
+pub(crate) fn is_of_links(file: &str) -> bool {
+    ["configmap-isthmus-mesh", "configmap-isthmus-peers", "configmap-isthmus-routes", "secret-istio-remote-secret-"]
+        .iter()
+        .any(|beginning| file.starts_with(beginning))
+        || file == "gateway.networking.istio.io-isthmus-cross-network.yaml"
+}
+
 impl FleetCluster {
     pub(crate) fn new(name: &'static str) -> Self {
         let at = NAMES.iter().position(|known| *known == name).unwrap();
@@ -229,6 +239,7 @@ impl FleetCluster {
             live: FleetFiles::new(),
             records: ObjectRecords::new(),
             is_agent_down: false,
+            agent_problem: None,
             values: None,
             istiod: Rc::default(),
         }
@@ -325,6 +336,20 @@ impl FleetCluster {
         self.read();
     }
 
+    /// Someone deletes what a checkout left of links, as the agent says that finds it and knows nothing of it: the cluster was stated to
+    /// be lost, and is not.
+    pub(crate) fn drop_left(&mut self) {
+        if !self.agent_problem.as_ref().is_some_and(|problem| problem.contains("delete what is left of links")) {
+            return;
+        }
+        let is_left = |file: &String| is_of_links(file) && self.is_tracked(file);
+        let left: Vec<String> = self.live.keys().filter(|file| is_left(file)).cloned().collect();
+        for file in left {
+            self.delete(&file);
+        }
+        self.read();
+    }
+
     /// Its agent wrote something; whether it does anything else since.
     pub(crate) fn agent_wrote(&mut self, write: &ApiserverWrite) -> bool {
         if let Some((bytes, record)) = &write.object {
@@ -342,6 +367,19 @@ impl FleetCluster {
         self.records.get(file).is_none_or(ObjectRecord::is_tracked)
     }
 
+    /// What its agent shows of each peer that is not as it is to be.
+    pub(crate) fn shown_of_links(&self) -> Vec<String> {
+        let of_one = |(file, record): (&String, &ObjectRecord)| {
+            let conditions = record.status["conditions"].as_array().cloned().unwrap_or_default();
+            let lacks = conditions.into_iter().filter(|one| one["status"] != "True");
+            let lacks: Vec<String> =
+                lacks.map(|one| format!("{file}: {} {} {}", one["type"], one["reason"], one["message"])).collect();
+            let held = record.is_deleted.then(|| format!("{file}: is deleted"));
+            lacks.into_iter().chain(held).collect::<Vec<_>>()
+        };
+        self.records.iter().filter(|(file, _)| file.starts_with(MULTICLUSTER)).flat_map(of_one).collect()
+    }
+
     /// Whether an agent would take a run.
     pub(crate) fn has_agent(&self) -> bool {
         self.istiod.deployments.contains("isthmus-agent") && !self.is_agent_down
@@ -351,7 +389,8 @@ impl FleetCluster {
     pub(crate) fn outside(&self, fleet: &[&Self], now: i64) -> SimulatedOutside {
         let answer = |site: &&Self| (site.name.parse().unwrap(), (site.public(), site.private_for(self, fleet)));
         let answers = Arc::new(fleet.iter().map(answer).collect());
-        SimulatedOutside { seed: [seed_of(self.at, self.generation); 32], now, answers }
+        let authority = root(self.name, 999).pem.clone();
+        SimulatedOutside { seed: [seed_of(self.at, self.generation); 32], authority, now, answers }
     }
 
     /// What its exporter answers to the agent of a cluster.

@@ -17,6 +17,8 @@ use crate::support::merge_patch::merged;
 /// The agent's Role, without which it may do nothing, and the kind of its objects.
 const ROLE: &str = "role.rbac.authorization.k8s.io-isthmus-agent.yaml";
 pub(crate) const CRD: &str = "customresourcedefinition.apiextensions.k8s.io-istiomulticlusters.isthmus.dev.yaml";
+/// The agent itself.
+const AGENT: &str = "deployment.apps-isthmus-agent.yaml";
 /// Files of its objects begin with it.
 pub(crate) const MULTICLUSTER: &str = "istiomulticluster.isthmus.dev-";
 /// By which a tool knows what it has made.
@@ -173,10 +175,10 @@ fn entries(writers: &BTreeMap<(String, String), FieldSet>) -> Value {
     writers.iter().filter(|(_, fields)| !fields.is_empty()).map(one).collect::<Vec<_>>().into()
 }
 
-/// The file of the object at a path; `None`: no agent has anything to do there.
-fn file_of(path: &str) -> Option<String> {
-    let core = format!("/api/v1/namespaces/{ISTIO_NAMESPACE}/");
-    let gateways = format!("/apis/networking.istio.io/v1/namespaces/{ISTIO_NAMESPACE}/gateways/");
+/// The file of the object at a path, if it is in this namespace; `None`: no agent has anything to do there.
+fn file_of(path: &str, namespace: &str) -> Option<String> {
+    let core = format!("/api/v1/namespaces/{namespace}/");
+    let gateways = format!("/apis/networking.istio.io/v1/namespaces/{namespace}/gateways/");
     if let Some(name) = path.strip_prefix("/apis/isthmus.dev/v1alpha1/istiomulticlusters/") {
         return Some(format!("{MULTICLUSTER}{name}.yaml"));
     }
@@ -194,6 +196,13 @@ fn file_of(path: &str) -> Option<String> {
 type Answer = Result<Value, StatusCode>;
 
 impl LiveApiserver {
+    /// Where the agent runs, which is where its objects are.
+    pub(crate) fn namespace(&self) -> String {
+        let deployment = self.live.get(AGENT).map(|bytes| serde_yaml::from_slice::<Value>(bytes).unwrap());
+        let namespace = deployment.and_then(|object| Some(object["metadata"]["namespace"].as_str()?.to_owned()));
+        namespace.unwrap_or_else(|| ISTIO_NAMESPACE.to_owned())
+    }
+
     fn record(&self, file: &str) -> ObjectRecord {
         self.records.get(file).cloned().unwrap_or_default()
     }
@@ -369,7 +378,14 @@ impl LiveApiserver {
             return Ok(sent);
         }
         let (object, is_status) = path.strip_suffix("/status").map_or((path, false), |object| (object, true));
-        let file = file_of(object).ok_or(StatusCode::NOT_FOUND)?;
+        let namespace = self.namespace();
+        let file = file_of(object, &namespace).ok_or(StatusCode::NOT_FOUND)?;
+        // one of the same name in the namespace where the agent was before is another object, which no one reads any more
+        let is_elsewhere = |object: Value| object["metadata"]["namespace"].as_str().is_some_and(|of| of != namespace);
+        if self.object(&file).is_some_and(is_elsewhere) {
+            self.live.remove(&file);
+            self.records.remove(&file);
+        }
         if !Self::is_admitted(&file, self.object(&file).as_ref()) {
             return Err(StatusCode::UNPROCESSABLE_ENTITY);
         }

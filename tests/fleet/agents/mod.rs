@@ -24,7 +24,6 @@ use tokio::sync::watch;
 
 pub(crate) use self::apiserver::{ApiserverWrite, CRD, LiveApiserver, MULTICLUSTER, ObjectRecord, ObjectRecords};
 use crate::file::FleetFiles;
-use crate::istiod::ISTIO_NAMESPACE;
 
 /// What everybody would answer to an agent.
 pub(crate) type ExporterAnswers = BTreeMap<ClusterName, (Result<PublicDocument, Failure>, PrivateReading)>;
@@ -34,13 +33,15 @@ pub(crate) type ExporterAnswers = BTreeMap<ClusterName, (Result<PublicDocument, 
 pub(crate) struct SimulatedOutside {
     /// Of the cluster's own key.
     pub(crate) seed: [u8; 32],
+    /// What its relay issues certificates with; what answers at its endpoint has one of a public CA.
+    pub(crate) authority: String,
     pub(crate) now: i64,
     pub(crate) answers: Arc<ExporterAnswers>,
 }
 
 impl Outside for SimulatedOutside {
     fn identity(&self) -> Option<OwnIdentity> {
-        Some(OwnIdentity { key: PrivateKey::generate(&self.seed).unwrap(), authority: String::new() })
+        Some(OwnIdentity { key: PrivateKey::generate(&self.seed).unwrap(), authority: self.authority.clone() })
     }
 
     fn now(&self) -> Timestamp {
@@ -122,9 +123,9 @@ impl AgentHost {
 /// One run of an agent that was started for it.
 pub(crate) fn run(apiserver: LiveApiserver, outside: SimulatedOutside) -> AgentWrites {
     PROCESS.with(|process| {
-        *process.apiserver.lock().unwrap() = apiserver;
         let (_lease, held) = watch::channel(Some(Instant::now() + Duration::from_hours(1)));
-        let namespace = ISTIO_NAMESPACE.parse().unwrap();
+        let namespace = apiserver.namespace().parse().unwrap();
+        *process.apiserver.lock().unwrap() = apiserver;
         let at = (&process.client, &namespace);
         let mut agent = Agent::new(at, Leadership::new(held), outside, &Metrics::new());
         let _changed = process.runtime.block_on(agent.reconcile());

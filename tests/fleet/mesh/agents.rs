@@ -4,20 +4,12 @@ use super::law::{Broken, Law, Why, broken};
 use super::{FleetMesh, PEERS_FILE};
 use crate::agents::{self, ApiserverWrite, MULTICLUSTER};
 use crate::file::{FleetFile, FleetFiles};
-use crate::site::FleetCluster;
+use crate::site::{FleetCluster, is_of_links};
 
 /// The agent's specs, and what it is told.
 const SPECS: &str = "configmap-isthmus-agent.yaml";
 /// Runs after which an agent has done what it can at the moment.
 const RUNS: usize = 6;
-
-/// Whether a file is that of an object of links, which one writer has.
-fn is_of_links(file: &str) -> bool {
-    ["configmap-isthmus-mesh", "configmap-isthmus-peers", "configmap-isthmus-routes", "secret-istio-remote-secret-"]
-        .iter()
-        .any(|beginning| file.starts_with(beginning))
-        || file == "gateway.networking.istio.io-isthmus-cross-network.yaml"
-}
 
 impl FleetMesh {
     /// The agent of a cluster takes a run, if there is one; it may be cut off after so many writes. Whether it changed anything, or waits
@@ -37,10 +29,14 @@ impl FleetMesh {
                 println!("        {} {}", if write.object.is_some() { "writes" } else { "deletes" }, write.file);
             }
         }
+        self.sites.get_mut(cluster).unwrap().agent_problem = outcome.problem;
         let mut before = self.lacking();
         for write in &outcome.writes {
             self.judge_agent(cluster, write)?;
             self.change_live((cluster, &write.file), &mut before, |site| site.agent_wrote(write))?;
+        }
+        if self.prints {
+            self.site(cluster).shown_of_links().into_iter().for_each(|line| println!("        {line}"));
         }
         // what is shown of links alone changes nothing
         Ok(outcome.writes.iter().any(|write| write.object.is_none() || !write.file.starts_with(MULTICLUSTER)))

@@ -11,7 +11,7 @@ use super::law::{Broken, Law, broken, short};
 use super::{FleetMesh, FleetOutcome, HOUR, RunFlags, cluster_name};
 use crate::file::FleetFile;
 use crate::istiod::stays;
-use crate::site::NAMES;
+use crate::site::{FleetCluster, NAMES};
 use crate::wish::{FieldValues, WantedSpecs};
 
 /// Fields that no edit changes while links rest on them.
@@ -173,6 +173,7 @@ impl FleetMesh {
             self.sync_all()?;
             self.agents()?;
             self.names().into_iter().for_each(|name| self.accept_in_agent(name));
+            self.sites.values_mut().for_each(FleetCluster::drop_left);
             self.agents()?;
             self.now += 30 * HOUR;
             let outcome = self.run(RunFlags { allow_delete: true, accept: true, restore, ..RunFlags::default() })?;
@@ -247,7 +248,8 @@ impl FleetMesh {
                 let is_itself = locked.is_none_or(|it| it.public.cluster_uuid.to_string() == self.sites[name].uuid());
                 // what another tool deploys is not simulated: no one answers there
                 let waits = reasons.iter().any(|(code, _)| *code == Code::HandOver);
-                let answers = is_itself && !waits && fields.get("reconciler").is_none_or(|who| *who == "rendered");
+                let is_simulated = fields.get("reconciler").is_none_or(|who| *who == "rendered" || *who == "agent");
+                let answers = is_itself && !waits && is_simulated;
                 fields.insert("state", if answers { "leaving" } else { "lost" }.into());
             }
         }

@@ -1,0 +1,36 @@
+//! Walks with agents that broke a law once, or did not come to rest, as short as they get.
+
+use super::mesh::RunFlags;
+use super::walk::WalkStep;
+use super::walk::WalkStep::{Run, ToAgent};
+use super::wish::FieldEdit;
+
+const PLAIN: RunFlags = RunFlags { allow_delete: false, locked: false, accept: false, only: None, restore: false };
+
+fn edit(cluster: usize, field: &'static str, choice: usize) -> WalkStep {
+    WalkStep::Edit(FieldEdit::Cluster(cluster, field, choice))
+}
+
+/// Clusters that are joined, or not, take these steps and come to rest.
+fn takes(clusters: usize, is_joined: bool, steps: &[WalkStep]) {
+    for argo in [false, true] {
+        let tells = std::env::var_os("ISTHMUS_TELL").is_some();
+        let (_, taken) = super::walk(clusters, is_joined, argo, steps, &[], tells);
+        if let Err(broken) = taken {
+            panic!("argo: {argo}: {broken}");
+        }
+    }
+}
+
+/// Its objects are where it runs, which is where its specs say that istiod is.
+#[test]
+fn an_agent_writes_into_the_namespace_that_it_runs_in() {
+    takes(2, false, &[edit(1, "istio.namespace", 2), ToAgent(2), ToAgent(3)]);
+}
+
+/// The way out of a refused edit is to leave, which a cluster with an agent does, too: to state that it is lost is not so.
+#[test]
+fn a_cluster_with_an_agent_leaves_where_an_edit_is_refused() {
+    let token = WalkStep::Edit(FieldEdit::Mesh("credentials.requireToken", 0));
+    takes(2, true, &[ToAgent(1), token]);
+}
