@@ -1,6 +1,7 @@
 //! Walks with agents that broke a law once, or did not come to rest, as short as they get.
 
 use super::mesh::RunFlags;
+use super::site::FleetEvent;
 use super::walk::WalkStep;
 use super::walk::WalkStep::{Run, ToAgent};
 use super::wish::FieldEdit;
@@ -33,4 +34,10 @@ fn an_agent_writes_into_the_namespace_that_it_runs_in() {
 fn a_cluster_with_an_agent_leaves_where_an_edit_is_refused() {
     let token = WalkStep::Edit(FieldEdit::Mesh("credentials.requireToken", 0));
     takes(2, true, &[ToAgent(1), token]);
+}
+
+/// An agent waits for each peer that goes, and the one that it knew answers no more.
+#[test]
+fn an_agent_knows_that_a_peer_was_made_anew() {
+    takes(2, true, &[ToAgent(0), WalkStep::Happen(1, FleetEvent::Rebuild), WalkStep::Converge]);
 }

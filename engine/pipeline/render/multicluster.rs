@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::model::known::KnownCluster;
 use crate::model::lock::Stage;
 use crate::model::mesh::{DeckhouseCrd, EvidenceRule, Reconciler, State};
 use crate::pipeline::render::agent;
@@ -37,9 +38,10 @@ pub(super) fn render(reader: &ReaderView<'_>, out: &mut RenderedCluster) {
     }
 }
 
-/// Whether a link leaves since its peer is lost: an agent waits for each peer that goes, unless it is told so before.
+/// Whether a link leaves since its peer is lost, or was made anew: an agent waits for each peer that goes, unless it is told so before.
 fn is_lost(link: &ReaderLink<'_>) -> bool {
-    link.stage.is_leaving() && link.peer.known.cluster.state == State::Lost
+    let KnownCluster { cluster, locked } = link.peer.known;
+    link.stage.is_leaving() && (cluster.state == State::Lost || locked.lost || locked.approved.is_some())
 }
 
 /// What our own agent is told of a peer: what the spec says of it.
