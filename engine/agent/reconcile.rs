@@ -450,13 +450,21 @@ impl<S: Outside> Agent<S> {
         Ok(())
     }
 
-    /// Leaves the objects to the checkout as soon as no link moves; until then it acts.
+    /// Leaves the objects to the checkout as soon as no link moves, as they are by what it was told last; until then it acts.
     async fn leave(
         &mut self,
         own: OwnSpecs,
         objects: &[WireMulticluster],
         order: &HandOverOrder,
     ) -> Result<Reconciled, AgentError> {
+        // what it left may be the checkout's by now
+        let acts = !self.store.has_left().await?;
+        let acted = match if acts { Some(self.act(own.clone(), objects).await) } else { None } {
+            Some(Ok(done)) => Some(done),
+            // what it is told now, it does not understand: it leaves what there is
+            Some(Err(AgentError::Stopped(Stop::Findings(_)))) | None => None,
+            Some(Err(error)) => return Err(error),
+        };
         let files = self.store.lock().await?.files;
         let lock = Lock::parse(files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())));
         let declared = objects.iter().filter(|object| !object.is_deleted()).filter_map(WireMulticluster::name);
@@ -475,7 +483,10 @@ impl<S: Outside> Agent<S> {
             Err(why) => {
                 let state = HandOverState::to(order, HandOverStage::Preparing);
                 self.answer(HandOverState { reason: Some(why.to_string()), ..state }).await?;
-                self.act(own, objects).await
+                match acted {
+                    Some(done) => Ok(done),
+                    None => self.act(own, objects).await,
+                }
             }
         }
     }

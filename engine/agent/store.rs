@@ -233,9 +233,22 @@ impl ClusterStore {
 
     /// What is offered to whoever tells the agent what to do, if it is.
     pub(super) async fn offered(&self) -> Result<Option<HandOverState>, StoreUnread> {
-        let map = self.get(&self.config_map(STATE_MAP), &format!("ConfigMap {STATE_MAP}")).await?;
-        let state = map.as_ref().and_then(|map| HandOverState::parse(map.get("data")?.get(STATE_FILE)?.as_str()?));
+        let state = self.answered().await?;
         Ok(state.filter(|state| (state.to, state.stage) == (ObjectWriter::Agent, HandOverStage::Offered)))
+    }
+
+    /// Whether the agent answered last that it left its objects to the checkout.
+    pub(super) async fn has_left(&self) -> Result<bool, StoreUnread> {
+        Ok(self
+            .answered()
+            .await?
+            .is_some_and(|state| (state.to, state.stage) == (ObjectWriter::Tree, HandOverStage::Released)))
+    }
+
+    /// What stands in the ConfigMap for answers and offers.
+    async fn answered(&self) -> Result<Option<HandOverState>, StoreUnread> {
+        let map = self.get(&self.config_map(STATE_MAP), &format!("ConfigMap {STATE_MAP}")).await?;
+        Ok(map.as_ref().and_then(|map| HandOverState::parse(map.get("data")?.get(STATE_FILE)?.as_str()?)))
     }
 
     /// Writes the lock, if it is still the one that was read.

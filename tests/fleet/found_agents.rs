@@ -41,3 +41,12 @@ fn a_cluster_with_an_agent_leaves_where_an_edit_is_refused() {
 fn an_agent_knows_that_a_peer_was_made_anew() {
     takes(2, true, &[ToAgent(0), WalkStep::Happen(1, FleetEvent::Rebuild), WalkStep::Converge]);
 }
+
+/// Once it has left its objects it writes them no more, and another engine's key would have opened nothing for good.
+#[test]
+fn an_agent_does_what_it_was_told_last_before_it_leaves() {
+    let keys = WalkStep::Edit(FieldEdit::EngineKeys(2));
+    for clusters in [2, 3] {
+        takes(clusters, true, &[edit(1, "reconciler", 3), ToAgent(2), keys.clone(), ToAgent(3)]);
+    }
+}
