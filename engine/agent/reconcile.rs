@@ -20,7 +20,7 @@ use crate::agent::lease::{Leadership, strive};
 use crate::agent::object::{WireMulticluster, name_of_file, scope};
 use crate::agent::outside::{AskingWith, Outside, OwnIdentity, ProcessOutside};
 use crate::agent::owned::FIELD_MANAGER;
-use crate::agent::status::{self, Holds, NotReconciled, PeerCondition, PeerRun, held_back_of_own, reconciled};
+use crate::agent::status::{self, Holds, NotReconciled, PeerCondition, PeerRun, reconciled, refused_of_own};
 use crate::agent::store::{ClusterSink, ClusterStore, LockMap, OwnSpecs, StoreUnread};
 use crate::cluster::fetch::Fetcher;
 use crate::cluster::objects::{ApplyError, ObjectClient};
@@ -277,7 +277,7 @@ impl<S: Outside> Agent<S> {
         let changed = match &outcome {
             Ok(done) => {
                 self.counts.last.set(self.outside.now().as_seconds());
-                self.note(held_back_of_own(&done.run, &done.own));
+                self.note(refused_of_own(&done.run, &done.own).map(|refused| refused.message));
                 self.changes(done)
             }
             Err(problem) => {

@@ -4,17 +4,23 @@
 use serde_json::{Map, Value, json};
 
 use crate::agent::gateways::GatewayWatch;
+use crate::istio::mesh_config::SHARED_MESH_CONFIG;
 use crate::model::known::KnownCluster;
 use crate::model::lock::Stage;
 use crate::model::trust::{TrustChange, TrustField, Verdict};
 use crate::pipeline::accept::{Assessment, DocumentState, EvidenceState, FailReason, UnseenReason, WaitReason};
 use crate::pipeline::observe::Failure;
+use crate::pipeline::plan::{Step, StepState};
 use crate::pipeline::{Program, Run};
+use crate::types::explanation::{Code, Explanation};
 use crate::types::name::ClusterName;
 use crate::types::step::StepId;
 use crate::types::time::Timestamp;
-use crate::wire::agent::{ACCEPT_TRUST, AGENT_MAP};
+use crate::wire::agent::{ACCEPT_TRUST, AGENT_MAP, LOCK_MAP};
 use crate::wire::metadata::{Evidence, ReadState, Reported, RouteState};
+use crate::wire::names::CROSS_NETWORK;
+use crate::wire::peers::PEERS;
+use crate::wire::routes::ROUTES;
 
 /// How old [`LAST_READ`] may be before it alone is written again.
 const READ_SHOWN: i64 = 600;
@@ -176,6 +182,30 @@ pub(super) fn held_back_of_own(run: &Run, own: &ClusterName) -> Option<String> {
     open_change(run, own).map(of_own)
 }
 
+/// What keeps a run from doing what it should in the own cluster; `None`: nothing does.
+pub(super) fn refused_of_own(run: &Run, own: &ClusterName) -> Option<NotReconciled> {
+    if let Some(change) = open_change(run, own) {
+        return Some(NotReconciled { reason: "OwnTrustChange", message: of_own(change) });
+    }
+    let is_refused =
+        |step: &&Step| step.id.cluster == *own && step.id.peer.is_none() && matches!(step.state, StepState::Refused(_));
+    let refused = run.plan.steps.iter().find(is_refused)?;
+    let sentences: Vec<String> = refused.state.explanations().iter().map(in_cluster).collect();
+    Some(NotReconciled { reason: "Refused", message: sentences.join("; ") })
+}
+
+/// Why something is refused, with what to do about it where there is no repository.
+fn in_cluster(why: &Explanation) -> String {
+    match why.code {
+        Code::LockEntryMissing | Code::LockLinkMissing | Code::LockOlderThanTree | Code::TreeSecretMissing => format!(
+            "{}; put ConfigMap {LOCK_MAP} back from a copy or, where there is none, delete what is left of links, which cuts them: \
+             ConfigMaps {SHARED_MESH_CONFIG}, {PEERS} and {ROUTES}, Gateway {CROSS_NETWORK} and the remote secrets of isthmus",
+            why.message
+        ),
+        _ => why.to_string(),
+    }
+}
+
 /// What of a cluster a trust change is of.
 fn changed(change: &TrustChange) -> String {
     let what: Vec<String> = change.findings.iter().map(|finding| finding.what.to_string()).collect();
@@ -226,12 +256,6 @@ impl<'a> PeerRun<'a> {
         open_change(self.run, self.peer)
     }
 
-    /// A trust change of the own cluster stops all links, so each object shows it.
-    fn own_change(self) -> Option<NotReconciled> {
-        open_change(self.run, self.own)
-            .map(|change| NotReconciled { reason: "OwnTrustChange", message: of_own(change) })
-    }
-
     /// What was accepted of the peer.
     fn accepted(self) -> Value {
         let Some(known) = self.known() else { return Value::Null };
@@ -267,7 +291,8 @@ impl<'a> PeerRun<'a> {
             self.prepared(),
             self.secret(),
             self.synced(),
-            reconciled(self.own_change().as_ref()),
+            // what is refused of the own cluster concerns all links, so each object shows it
+            reconciled(refused_of_own(self.run, self.own).as_ref()),
         ]
     }
 

@@ -50,3 +50,10 @@ fn an_agent_does_what_it_was_told_last_before_it_leaves() {
         takes(clusters, true, &[edit(1, "reconciler", 3), ToAgent(2), keys.clone(), ToAgent(3)]);
     }
 }
+
+/// What a tool was told not to delete stays in a cluster that is stated to be lost in the middle of a hand-over, and the agent of the cluster
+/// knows nothing of it when that comes back. It says what is to be done.
+#[test]
+fn a_cluster_that_was_lost_in_a_hand_over_comes_back_to_its_agent() {
+    takes(2, true, &[edit(1, "reconciler", 3), Run(PLAIN), edit(1, "state", 2), WalkStep::Converge]);
+}
