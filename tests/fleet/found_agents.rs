@@ -57,3 +57,14 @@ fn an_agent_does_what_it_was_told_last_before_it_leaves() {
 fn a_cluster_that_was_lost_in_a_hand_over_comes_back_to_its_agent() {
     takes(2, true, &[edit(1, "reconciler", 3), Run(PLAIN), edit(1, "state", 2), WalkStep::Converge]);
 }
+
+/// The agent would open links of which the lock says that none ever was open.
+#[test]
+fn a_locked_run_hands_nothing_over_while_links_only_join() {
+    takes(3, false, &[WalkStep::SyncAll, Run(PLAIN), WalkStep::SyncAll, Run(PLAIN), edit(0, "reconciler", 3)]);
+    takes(
+        3,
+        false,
+        &[WalkStep::OtherEngine(1, PLAIN), WalkStep::Sync(1), WalkStep::SyncAll, Run(PLAIN), edit(3, "reconciler", 3)],
+    );
+}
