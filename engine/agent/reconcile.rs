@@ -692,7 +692,7 @@ fn reconcile(
     let documents = documents(&specs, &objects, &lock, &own)?;
     let (mut program, left_out) = load(documents, &lock, &public)?;
     if let Some(cluster) = program.mesh.clusters.get_mut(&own) {
-        know_own_authority(cluster, authority);
+        know_own_authority(cluster, program.lock.clusters.get(&own), authority);
     }
     let peers: BTreeSet<ClusterName> = program.mesh.clusters.keys().filter(|name| **name != own).cloned().collect();
     let tree = runtime.block_on(store.tree(&own, &peers, &lock, mode == RunMode::Tries))?;
@@ -709,10 +709,13 @@ fn reconcile(
     Ok(Reconciled { own, program, run, left_out })
 }
 
-/// Its own exporter has its certificate from the relay that it is itself, unless the specs name a Secret or a CA.
-fn know_own_authority(own: &mut Cluster, authority: String) {
+/// Its own exporter has its certificate from the relay that it is itself, unless the specs name a Secret or a CA, or the checkout that
+/// handed it over reads it by a public CA.
+fn know_own_authority(own: &mut Cluster, locked: Option<&LockedCluster>, authority: String) {
     let is_issued = own.components.as_ref().is_some_and(|components| components.tls_secret.is_none());
-    if is_issued && own.endpoint_ca.is_none() {
+    let read_at = locked.and_then(|locked| locked.source.as_ref());
+    let is_public = read_at.is_some_and(|read_at| read_at.endpoint == own.endpoint && read_at.ca.is_none());
+    if is_issued && own.endpoint_ca.is_none() && !is_public {
         own.endpoint_ca = Some(authority);
     }
 }

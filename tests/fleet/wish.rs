@@ -290,8 +290,6 @@ impl WantedSpecs {
             if is_ours {
                 put(&mut document, "spec.multicluster.image", json!("ghcr.io/isthmus-mesh/engine:0.1.0"));
                 put(&mut document, "spec.multicluster.apiHost", json!(format!("api.{name}.example.com")));
-                // of a public CA: none is stated for its endpoint
-                put(&mut document, "spec.multicluster.tlsSecret", json!("public-certificate"));
             }
             for (field, value) in fields.iter().filter(|(field, _)| is_ours || !field.starts_with("multicluster.")) {
                 put(&mut document, &format!("spec.{field}"), value.clone());
