@@ -7,6 +7,8 @@ use super::walk::WalkStep::{Run, ToAgent};
 use super::wish::FieldEdit;
 
 const PLAIN: RunFlags = RunFlags { allow_delete: false, locked: false, accept: false, only: None, restore: false };
+const ACCEPT: RunFlags = RunFlags { accept: true, ..PLAIN };
+const RESTORE: RunFlags = RunFlags { restore: true, ..PLAIN };
 
 fn edit(cluster: usize, field: &'static str, choice: usize) -> WalkStep {
     WalkStep::Edit(FieldEdit::Cluster(cluster, field, choice))
@@ -67,4 +69,17 @@ fn a_locked_run_hands_nothing_over_while_links_only_join() {
         false,
         &[WalkStep::OtherEngine(1, PLAIN), WalkStep::Sync(1), WalkStep::SyncAll, Run(PLAIN), edit(3, "reconciler", 3)],
     );
+}
+
+/// What was lost is there again before its agent, or that of its peer, was done with the link of before: an agent that leaves a link states so,
+/// and the checkout began it anew meanwhile, so that each side waited for the other one.
+#[test]
+fn a_link_that_an_agent_leaves_is_not_begun_anew() {
+    let expose = edit(0, "multicluster.expose", 4);
+    let lost = [ToAgent(1), edit(1, "state", 2), Run(ACCEPT), Run(ACCEPT), expose, WalkStep::Pass(21)];
+    takes(2, true, &[&lost[..], &[edit(1, "state", 1), edit(0, "state", 3), WalkStep::Agent(1)]].concat());
+    let peer_lost = [ToAgent(1), edit(1, "state", 2), Run(ACCEPT), Run(ACCEPT), edit(1, "state", 3)];
+    takes(2, true, &peer_lost);
+    let lost = [ToAgent(0), edit(0, "state", 2), Run(RESTORE), ToAgent(1)];
+    takes(2, true, &[&lost[..], &[WalkStep::Edit(FieldEdit::Mesh("meshID", 2)), ToAgent(1)]].concat());
 }

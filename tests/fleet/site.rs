@@ -628,7 +628,9 @@ impl FleetCluster {
         if self.trouble == Some(ClusterTrouble::Forbidden) || !admitted {
             return PrivateReading::Failed(Failure::Unauthorized { url, status: 401 });
         }
-        PrivateReading::Read(self.document(fleet))
+        let mut document = self.document(fleet);
+        document.leaving = self.istiod.leaving.keys().map(|uuid| uuid.parse().unwrap()).collect();
+        PrivateReading::Read(document)
     }
 
     /// The private document.

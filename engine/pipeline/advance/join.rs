@@ -32,9 +32,9 @@ impl<'a> Links<'a> {
                 if self.begins_anew(reader) || self.begins_anew(&peer.name) {
                     continue;
                 }
-                if self.peer_leaves(&link) {
+                if let Some(leaver) = self.who_leaves(&link).cloned() {
                     if stage.is_none() {
-                        self.wait(&link, vec![LinkWait::PeerLeaves { peer: peer.name.clone() }]);
+                        self.wait(&link, vec![LinkWait::PeerLeaves { peer: leaver }]);
                     }
                     continue;
                 }

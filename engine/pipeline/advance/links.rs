@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::known::KnownCluster;
 use crate::model::link::Link;
 use crate::model::lock::{Edit, HandOver, Lock, LockedLink, Stage};
-use crate::model::mesh::{Cluster, Mesh, Reconciler};
+use crate::model::mesh::{Mesh, Reconciler};
 use crate::pipeline::accept::{Accepted, Assessment, DocumentState, EvidenceState, UnseenReason};
 use crate::pipeline::advance::reasons::{AdvanceRefusal, LinkWait, Unproven};
 use crate::pipeline::observe::Failure;
@@ -86,20 +86,33 @@ impl<'a> Links<'a> {
         self.mesh.links(reader, peer) && !begins_anew && !self.peer_leaves(link)
     }
 
-    /// Whether another team, or another cluster's agent, takes the link away, as it states to the own cluster. Until it states something
-    /// else, or the link is gone, it does.
+    /// Whether another team, or a cluster's agent, takes the link away, as it states to the other end. Until it states something else, or
+    /// the link is gone, it does.
     pub(super) fn peer_leaves(&self, link: &Link) -> bool {
-        let is_ours = |name: &ClusterName| self.mesh.clusters.get(name).map(Cluster::is_ours);
-        let ends = link.ends().map(|end| (end, is_ours(end)));
-        let ([(own, Some(true)), (other, Some(false))] | [(other, Some(false)), (own, Some(true))]) = ends else {
+        self.who_leaves(link).is_some()
+    }
+
+    /// Who takes the link away.
+    pub(super) fn who_leaves<'l>(&self, link: &'l Link) -> Option<&'l ClusterName> {
+        let [reader, peer] = link.ends();
+        [(reader, peer), (peer, reader)].into_iter().find(|ends| self.leaves(link, *ends)).map(|(_, other)| other)
+    }
+
+    /// Whether one end of a link states to the other, which is this checkout's, that it takes the link away.
+    fn leaves(&self, link: &Link, (own, other): (&ClusterName, &ClusterName)) -> bool {
+        let cluster = |name: &ClusterName| self.mesh.clusters.get(name);
+        let Some((_, cluster)) = cluster(own).filter(|own| own.is_ours()).zip(cluster(other)) else { return false };
+        let is_agents = cluster.reconciler == Reconciler::Agent && !self.mesh.inside;
+        if cluster.is_ours() && !is_agents {
             return false;
-        };
+        }
         let (Some(known), Some(assessment)) = (self.known(own), self.assessment(other)) else { return false };
         if assessment.private == DocumentState::Current {
             return assessment.leaving.contains(known.uuid());
         }
         let locked = self.accepted.lock.link(&link.reader, &link.peer).filter(|link| link.stage.is_leaving());
-        locked.is_some_and(|link| link.by_peer || self.mesh.inside || self.is_refused_by(other))
+        let may_leave = || !is_agents && (self.mesh.inside || self.is_refused_by(other));
+        locked.is_some_and(|link| link.by_peer || may_leave())
     }
 
     /// Whether a cluster no longer admits whoever asks.

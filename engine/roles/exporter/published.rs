@@ -236,11 +236,12 @@ fn private(published: &Published, request: &Parts, now: Moment) -> Response<Byte
         Ok(admitted) => admitted,
         Err(rejected) => return unauthorized(rejected),
     };
-    let leaving = || match &reader {
-        EvidenceReader::Own => BTreeSet::new(),
-        EvidenceReader::Peers(readers) => {
-            let leaving = readers.iter().filter(|peer| peer.leaving.is_some());
-            leaving.map(|peer| peer.cluster_uuid.clone()).collect()
+    // the own engine is shown it, too: where an agent acts, its checkout follows
+    let leaving = || -> BTreeSet<_> {
+        let named = |peer: &PeerEntry| peer.leaving.is_some().then(|| peer.cluster_uuid.clone());
+        match &reader {
+            EvidenceReader::Own => peers.peers.iter().filter_map(named).collect(),
+            EvidenceReader::Peers(readers) => readers.iter().copied().filter_map(named).collect(),
         }
     };
     let with = |document: &PrivateDocument, evidence, peers_seen| {

@@ -156,8 +156,11 @@ pub(super) fn moved(
         let cause = match effect.action() {
             Action::Create => LinkCause::Specs,
             Action::Delete | Action::Update => {
-                let others =
-                    || link.ends().into_iter().find(|end| mesh.clusters.get(*end).is_some_and(|one| !one.is_ours()));
+                let acts = |who| {
+                    let is_it = |end: &&ClusterName| mesh.clusters.get(*end).is_some_and(|one| one.reconciler == who);
+                    link.ends().into_iter().find(is_it)
+                };
+                let others = || acts(Reconciler::External).or_else(|| acts(Reconciler::Agent));
                 let gives_up = || others().filter(|_| mesh.links(&link.reader, &link.peer)).cloned();
                 let known = link.ends().into_iter().find_map(cause);
                 known.or_else(|| gives_up().map(LinkCause::PeerLeaves)).unwrap_or(LinkCause::Topology)
