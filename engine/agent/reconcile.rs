@@ -331,6 +331,7 @@ impl<S: Outside> Agent<S> {
         let own = self.store.specs().await?.ok_or(AgentError::NoSpecs)?;
         let Some(order) = own.order.clone() else {
             let taken = offered.filter(|_| !own.is_left);
+            self.forget_what_was_left().await?;
             let done = self.act(own, objects).await?;
             if let Some(HandOverState { serial, .. }) = taken {
                 // also whoever gives no order took it, as the chart
@@ -421,6 +422,22 @@ impl<S: Outside> Agent<S> {
         let input = Input { specs, templates: Vec::new(), lock: lock.files, inside };
         lock.files = Program::handed_over(&input)?;
         Ok(lock)
+    }
+
+    /// Forgets the lock of before it left its objects to a checkout, which took them: it says nothing of what is there now.
+    async fn forget_what_was_left(&self) -> Result<(), AgentError> {
+        if !self.store.has_left().await? || self.store.has_own_objects().await? {
+            return Ok(());
+        }
+        let mut lock = self.store.lock().await?;
+        if lock.files.is_empty() || !self.leadership.is_held() {
+            return Ok(());
+        }
+        (lock.files, lock.kustomization) = (BTreeMap::new(), None);
+        let unwritten = |source| StoreUnread { what: "the lock of before the objects were left".to_owned(), source };
+        self.store.write_lock(&mut lock).await.map_err(unwritten)?;
+        tracing::info!("forgot the lock of before the objects were left to a checkout");
+        Ok(())
     }
 
     /// Takes lock and objects from the checkout, once.

@@ -245,6 +245,13 @@ impl ClusterStore {
             .is_some_and(|state| (state.to, state.stage) == (ObjectWriter::Tree, HandOverStage::Released)))
     }
 
+    /// Whether what every cluster with links has, who may read it, is the agent's own.
+    pub(super) async fn has_own_objects(&self) -> Result<bool, StoreUnread> {
+        let peers = self.get(&self.config_map(PEERS), &format!("ConfigMap {PEERS}")).await?;
+        let owner = peers.as_ref().and_then(|peers| peers.pointer("/metadata/labels")?.get(OWNER_LABEL)?.as_str());
+        Ok(owner == Some(OF_AGENT))
+    }
+
     /// What stands in the ConfigMap for answers and offers.
     async fn answered(&self) -> Result<Option<HandOverState>, StoreUnread> {
         let map = self.get(&self.config_map(STATE_MAP), &format!("ConfigMap {STATE_MAP}")).await?;

@@ -83,3 +83,11 @@ fn a_link_that_an_agent_leaves_is_not_begun_anew() {
     let lost = [ToAgent(0), edit(0, "state", 2), Run(RESTORE), ToAgent(1)];
     takes(2, true, &[&lost[..], &[WalkStep::Edit(FieldEdit::Mesh("meshID", 2)), ToAgent(1)]].concat());
 }
+
+/// It opened what its lock of before said, in a cluster whose links had left since.
+#[test]
+fn an_agent_forgets_its_lock_once_a_checkout_took_its_objects() {
+    let begins = [ToAgent(0), ToAgent(0), WalkStep::Happen(0, FleetEvent::RenameNetwork), edit(1, "reconciler", 3)];
+    let old = |cluster, back| WalkStep::OldRendered(cluster, back);
+    takes(2, true, &[&begins[..], &[Run(PLAIN), old(1, 4), edit(0, "reconciler", 3), old(1, 1)]].concat());
+}
