@@ -91,3 +91,9 @@ fn an_agent_forgets_its_lock_once_a_checkout_took_its_objects() {
     let old = |cluster, back| WalkStep::OldRendered(cluster, back);
     takes(2, true, &[&begins[..], &[Run(PLAIN), old(1, 4), edit(0, "reconciler", 3), old(1, 1)]].concat());
 }
+
+/// It was told where it was to be, and wrote nothing where it was.
+#[test]
+fn an_agent_is_told_of_another_namespace_when_it_is_there() {
+    takes(2, false, &[Run(PLAIN), edit(1, "istio.namespace", 0), WalkStep::Foreign(1, 0), ToAgent(1)]);
+}

@@ -159,7 +159,8 @@ fn cluster(cluster: &Cluster) -> Value {
     put(
         "istio",
         Some(with([
-            ("namespace", Some(text(&stated.istio_namespace))),
+            // where it runs: it moves there with its Deployment, once no link rests on this one
+            ("namespace", Some(text(&istio.namespace))),
             ("revisions", Some(json!(istio.revisions))),
             ("config", Some(json!(stated.istio_config))),
             ("dnsCapture", Some(istio.dns_capture.into())),
