@@ -202,6 +202,7 @@ fn in_cluster(why: &Explanation) -> String {
              ConfigMaps {SHARED_MESH_CONFIG}, {PEERS} and {ROUTES}, Gateway {CROSS_NETWORK} and the remote secrets of isthmus",
             why.message
         ),
+        Code::FileNotOurs => format!("{}; where no checkout writes it any more, delete it here", why.message),
         _ => why.to_string(),
     }
 }

@@ -97,3 +97,10 @@ fn an_agent_forgets_its_lock_once_a_checkout_took_its_objects() {
 fn an_agent_is_told_of_another_namespace_when_it_is_there() {
     takes(2, false, &[Run(PLAIN), edit(1, "istio.namespace", 0), WalkStep::Foreign(1, 0), ToAgent(1)]);
 }
+
+/// Its links leave while it is handed over, and what no tool deletes is left of them.
+#[test]
+fn a_cluster_that_was_made_anew_goes_to_its_agent() {
+    takes(3, true, &[WalkStep::Happen(2, FleetEvent::Rebuild), ToAgent(2)]);
+    takes(2, true, &[WalkStep::Happen(0, FleetEvent::Rebuild), ToAgent(0)]);
+}

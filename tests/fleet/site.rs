@@ -25,7 +25,7 @@ use serde_json::json;
 
 use super::agents::{ApiserverWrite, CRD, MULTICLUSTER, ObjectRecord, ObjectRecords, SimulatedOutside};
 use super::file::{FleetFile, FleetFiles};
-use super::istiod::{ISTIO_NAMESPACE, SimulatedIstiod, SimulatedNetwork};
+use super::istiod::{ISTIO_NAMESPACE, SimulatedIstiod, SimulatedNetwork, stays};
 use super::others;
 use crate::support::naive::squeeze;
 
@@ -336,14 +336,17 @@ impl FleetCluster {
         self.read();
     }
 
-    /// Someone deletes what a checkout left of links, as the agent says that finds it and knows nothing of it: the cluster was stated to
-    /// be lost, and is not.
-    pub(crate) fn drop_left(&mut self) {
-        if !self.agent_problem.as_ref().is_some_and(|problem| problem.contains("delete what is left of links")) {
+    /// Someone deletes what the checkout left of links and has no more, as the agent says that finds it and knows nothing of it: the cluster
+    /// was made anew, or stated to be lost, while it was handed over.
+    pub(crate) fn drop_left(&mut self, folder: &FleetFiles, argo: bool) {
+        let says = |what| self.agent_problem.as_ref().is_some_and(|problem| problem.contains(what));
+        if !says("delete what is left of links") && !says("delete it here") {
             return;
         }
-        let is_left = |file: &String| is_of_links(file) && self.is_tracked(file);
-        let left: Vec<String> = self.live.keys().filter(|file| is_left(file)).cloned().collect();
+        let is_left = |(file, bytes): &(&String, &FleetFile)| {
+            is_of_links(file) && self.is_tracked(file) && stays(bytes, argo) && !folder.contains_key(*file)
+        };
+        let left: Vec<String> = self.live.iter().filter(is_left).map(|(file, _)| file.clone()).collect();
         for file in left {
             self.delete(&file);
         }

@@ -11,7 +11,7 @@ use super::law::{Broken, Law, broken, short};
 use super::{FleetMesh, FleetOutcome, HOUR, RunFlags, cluster_name};
 use crate::file::FleetFile;
 use crate::istiod::stays;
-use crate::site::{FleetCluster, NAMES};
+use crate::site::NAMES;
 use crate::wish::{FieldValues, WantedSpecs};
 
 /// Fields that no edit changes while links rest on them.
@@ -173,7 +173,10 @@ impl FleetMesh {
             self.sync_all()?;
             self.agents()?;
             self.names().into_iter().for_each(|name| self.accept_in_agent(name));
-            self.sites.values_mut().for_each(FleetCluster::drop_left);
+            for name in self.names() {
+                let (folder, argo) = (self.folder(name), self.argo);
+                self.sites.get_mut(name).unwrap().drop_left(&folder, argo);
+            }
             self.agents()?;
             self.now += 30 * HOUR;
             let outcome = self.run(RunFlags { allow_delete: true, accept: true, restore, ..RunFlags::default() })?;
