@@ -1,7 +1,7 @@
 //! Walks with agents that broke a law once, or did not come to rest, as short as they get.
 
 use super::mesh::RunFlags;
-use super::site::FleetEvent;
+use super::site::{ClusterTrouble, FleetEvent};
 use super::walk::WalkStep;
 use super::walk::WalkStep::{Run, ToAgent};
 use super::wish::FieldEdit;
@@ -103,4 +103,14 @@ fn an_agent_is_told_of_another_namespace_when_it_is_there() {
 fn a_cluster_that_was_made_anew_goes_to_its_agent() {
     takes(3, true, &[WalkStep::Happen(2, FleetEvent::Rebuild), ToAgent(2)]);
     takes(2, true, &[WalkStep::Happen(0, FleetEvent::Rebuild), ToAgent(0)]);
+}
+
+/// Who acts in the cluster that was accepted in its place is another matter.
+#[test]
+fn an_agents_cluster_whose_untrue_identity_was_accepted_is_another_one() {
+    takes(
+        2,
+        true,
+        &[ToAgent(1), WalkStep::Trouble(1, ClusterTrouble::OtherUuid), edit(1, "reconciler", 2), ToAgent(1)],
+    );
 }

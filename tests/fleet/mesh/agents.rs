@@ -108,7 +108,12 @@ impl FleetMesh {
         let site = self.site(cluster);
         let is_read = self.sites.values().any(|site| site.istiod.secrets.contains_key(cluster));
         let is_linked = is_read || !site.istiod.secrets.is_empty();
-        is_linked && site.istiod.agent_acts() && site.live.contains_key(file) && !site.is_tracked(file)
+        // whose untrue identity was accepted is another cluster for the lock
+        self.is_itself(cluster)
+            && is_linked
+            && site.istiod.agent_acts()
+            && site.live.contains_key(file)
+            && !site.is_tracked(file)
     }
 
     /// What an agent writes is not the tool's to overwrite, while it acts.

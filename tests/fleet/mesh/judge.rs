@@ -112,7 +112,7 @@ impl FleetMesh {
     }
 
     /// Whether the lock takes it for what it is: whose untrue identity was accepted is another cluster, which nothing was said of.
-    fn is_itself(&self, cluster: &str) -> bool {
+    pub(super) fn is_itself(&self, cluster: &str) -> bool {
         let is_untrue = |(_, why): &(LinkNeed, Why)| *why == Why::Accepted;
         !self.misled.get(cluster).is_some_and(|whys| whys.iter().any(is_untrue))
     }
