@@ -229,7 +229,9 @@ pub fn keep_what_links_rest_on(mesh: &mut Mesh, lock: &Lock) {
         let joined = lock.clusters.get(name).and_then(|locked| locked.joined_with.as_ref());
         let Some(joined) = joined.map(|joined| &joined.spec) else { continue };
         let stated = cluster.stated();
-        if joined.reconciler.hands_over(cluster.reconciler) {
+        // an agent opens links by itself
+        let is_opened = cluster.reconciler == Reconciler::Agent || !lock.only_joins(name);
+        if joined.reconciler.hands_over(cluster.reconciler) && is_opened {
             cluster.reconciler = joined.reconciler;
         }
         cluster.cluster_domain.clone_from(&joined.cluster_domain);
