@@ -262,14 +262,6 @@ impl WalkTheme {
         })
     }
 
-    /// An agent parts from a peer that was made anew only when that is stated to be lost, which no one does here.
-    fn possible(self, trouble: ClusterTrouble) -> ClusterTrouble {
-        match trouble {
-            ClusterTrouble::OtherUuid | ClusterTrouble::OtherKey if self.has_agents => ClusterTrouble::OtherRoot,
-            trouble => trouble,
-        }
-    }
-
     /// Who has the objects of an agent's cluster is another matter.
     fn possible_step(self, step: WalkStep) -> WalkStep {
         match step {
@@ -315,7 +307,7 @@ impl WalkTheme {
 
     /// The trouble that it is about begins or ends.
     fn own_trouble(self) -> Option<BoxedStrategy<WalkStep>> {
-        let (cluster, trouble) = (self.cluster, self.possible(self.trouble?));
+        let (cluster, trouble) = (self.cluster, self.trouble?);
         Some(prop_oneof![Just(WalkStep::Trouble(cluster, trouble)), Just(WalkStep::Mend(cluster))].boxed())
     }
 
@@ -342,8 +334,6 @@ impl WalkTheme {
     /// A step of such a walk.
     pub(crate) fn step(self) -> impl Strategy<Value = WalkStep> + use<> {
         let cluster = || prop_oneof![Just(self.cluster), 0..4_usize];
-        let mut events = FLEET_EVENTS.to_vec();
-        events.retain(|event| !self.has_agents || *event != FleetEvent::Rebuild);
         let kinds: Vec<(u32, BoxedStrategy<WalkStep>)> = vec![
             (2, (0..6_usize).prop_map(WalkStep::Revert).boxed()),
             (5, cluster().prop_map(WalkStep::Sync).boxed()),
@@ -352,14 +342,9 @@ impl WalkTheme {
             (3, Just(WalkStep::SyncAll).boxed()),
             (3, Just(WalkStep::Converge).boxed()),
             (3, (cluster(), 0..6_usize).prop_map(|(c, ahead)| WalkStep::SyncLate(c, ahead)).boxed()),
-            (
-                3,
-                (cluster(), troubles())
-                    .prop_map(move |(c, trouble)| WalkStep::Trouble(c, self.possible(trouble)))
-                    .boxed(),
-            ),
+            (3, (cluster(), troubles()).prop_map(|(c, trouble)| WalkStep::Trouble(c, trouble)).boxed()),
             (3, cluster().prop_map(WalkStep::Mend).boxed()),
-            (3, (cluster(), select(events)).prop_map(|(c, event)| WalkStep::Happen(c, event)).boxed()),
+            (3, (cluster(), select(FLEET_EVENTS.to_vec())).prop_map(|(c, event)| WalkStep::Happen(c, event)).boxed()),
             (1, (1..40_u8).prop_map(WalkStep::Pass).boxed()),
             (1, (0..8_usize).prop_map(WalkStep::LoseLock).boxed()),
             (1, Just(WalkStep::LoseWholeLock).boxed()),
