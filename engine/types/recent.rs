@@ -15,9 +15,9 @@ pub(crate) struct Recent<V> {
 
 /// Most bytes of texts that are remembered at a time, of each kind and thread: an agent with 100 peers stays small. A small mesh has no
 /// more, and of a large one none is held for long.
-const MOST: usize = 1 << 20;
+const MOST: usize = 1 << 19;
 /// Most bytes of one of them.
-const LONGEST: usize = 256 << 10;
+const LONGEST: usize = 128 << 10;
 
 impl<V> Default for Recent<V> {
     fn default() -> Self {
