@@ -249,6 +249,11 @@ impl FleetCluster {
         format!("{:08}-0000-4000-8000-00000000000{}", self.at + 1, self.generation)
     }
 
+    /// Whether it was made anew since the walk began.
+    pub(crate) fn is_made_anew(&self) -> bool {
+        self.generation > 0
+    }
+
     fn key(&self) -> Rc<ComparedKey> {
         key(self.at, self.generation)
     }

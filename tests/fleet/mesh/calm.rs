@@ -7,10 +7,9 @@ use isthmus::types::explanation::Code;
 use isthmus::types::name::ClusterName;
 
 use super::judge::is_left_to_others;
-use super::law::{Broken, Law, broken, short};
+use super::law::{Broken, Law, ReaderAndPeer, broken, short};
 use super::{FleetMesh, FleetOutcome, HOUR, RunFlags, cluster_name};
 use crate::file::FleetFile;
-use crate::istiod::stays;
 use crate::site::NAMES;
 use crate::wish::{FieldValues, WantedSpecs};
 
@@ -55,7 +54,6 @@ impl FleetMesh {
         for name in self.names().into_iter().filter(|name| self.site(name).is_kept_by_others()).collect::<Vec<_>>() {
             self.go_to_others(name);
         }
-        self.delete_marked();
         let mut target = self.wish.mended(&self.sites);
         if let Some(mesh) = self.mesh_of_tree() {
             target.mesh.remove("metadata.name");
@@ -89,8 +87,7 @@ impl FleetMesh {
         for pair @ (reader, peer) in declared.collect::<Vec<_>>() {
             let wanted = self.wish.links(reader, peer);
             // what was left to another checkout is that one's to take away
-            let secret = self.site(reader).live.get(&format!("secret-istio-remote-secret-{peer}.yaml"));
-            if !wanted && secret.is_some_and(|secret| stays(secret, self.argo)) {
+            if !wanted && self.is_marked(pair) {
                 continue;
             }
             if wanted != self.live_id(pair).is_some() {
@@ -112,21 +109,21 @@ impl FleetMesh {
         Ok(())
     }
 
-    /// Someone deletes secrets by hand that are marked not to be pruned, and of which no link tells that stays: the cluster that was left with
-    /// them was stated to be lost, and is not.
-    fn delete_marked(&mut self) {
-        let (lock, argo) = (self.lock().unwrap_or_default(), self.argo);
-        for name in std::mem::take(&mut self.lost_while_left) {
-            let Some(site) = self.sites.get_mut(name) else { continue };
-            let is_known = |file: &str| {
-                let links = lock.links_of(&cluster_name(name));
-                let mut peers = links.filter(|(_, link)| !link.stage.is_leaving()).map(|(peer, _)| peer);
-                peers.any(|peer| file == format!("secret-istio-remote-secret-{peer}.yaml"))
-            };
-            let secrets = site.live.iter().filter(|(file, _)| file.starts_with("secret-istio-remote-secret-"));
-            let marked = secrets.filter(|(file, bytes)| stays(bytes, argo) && !is_known(file));
-            for file in marked.map(|(file, _)| file.clone()).collect::<Vec<_>>() {
-                site.put(&file, None);
+    /// Someone deletes a secret by hand where a plan waits for that and names it as the way out. Only one that is marked not to be pruned, in a
+    /// cluster that was stated to be lost when it was left with it, and is not.
+    fn delete_marked(&mut self, plan: &Plan) {
+        let waits = plan.steps.iter().flat_map(|step| step.state.explanations());
+        let waits = waits.filter(|why| why.hint.as_ref().is_some_and(|hint| hint.contains("delete it by hand")));
+        let messages: Vec<&str> = waits.map(|why| why.message.as_str()).collect();
+        let is_named = |(reader, peer): &ReaderAndPeer| {
+            let what = format!("the remote secret of `{peer}` to be gone from `{reader}`");
+            messages.iter().any(|message| message.contains(&what))
+        };
+        let named: Vec<ReaderAndPeer> =
+            self.lost_while_left.iter().filter(|pair| is_named(pair) && self.is_marked(**pair)).copied().collect();
+        for (reader, peer) in named {
+            if let Some(site) = self.sites.get_mut(reader) {
+                site.put(&format!("secret-istio-remote-secret-{peer}.yaml"), None);
             }
         }
     }
@@ -184,9 +181,9 @@ impl FleetMesh {
             if (outcome.is_idle() && self.is_synced()) || matches!(outcome, FleetOutcome::Refused(_)) {
                 return Ok(outcome);
             }
-            if let FleetOutcome::Done(plan) = &outcome
-                && self.restore(plan, &mut named)
-            {
+            let FleetOutcome::Done(plan) = &outcome else { continue };
+            self.delete_marked(plan);
+            if self.restore(plan, &mut named) {
                 let mut wish = self.wish.clone();
                 self.declare_lost(&mut wish);
                 self.wish = wish;

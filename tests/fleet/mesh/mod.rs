@@ -139,8 +139,8 @@ pub(crate) struct FleetMesh {
     was_by_hand: bool,
     /// The tree became that of an older commit, and did not come to rest since.
     reverted: bool,
-    /// Clusters that were stated to be lost while they were left to others.
-    lost_while_left: BTreeSet<&'static str>,
+    /// Links with a marked secret that is live in a cluster which was stated to be lost while it was left to others: the lock forgot them.
+    lost_while_left: BTreeSet<ReaderAndPeer>,
     /// How long workloads use certificates of a root that was replaced, in seconds.
     pub(crate) certificates_last: i64,
     /// What the specs said in the last run that was taken.
@@ -251,8 +251,15 @@ impl FleetMesh {
     fn is_left(&self, cluster: &str) -> bool {
         let istiod = &self.site(cluster).istiod;
         // one that was made anew since shows nothing of it
-        let is_left = istiod.offered > 0 || istiod.is_of_others() || is_left_to_others(&self.checkout, cluster);
+        let is_made_anew = || self.site(cluster).is_made_anew() && is_left_to_others(&self.checkout, cluster);
+        let is_left = istiod.offered > 0 || istiod.is_of_others() || is_made_anew();
         is_left && !self.folder(cluster).contains_key(PEERS_FILE)
+    }
+
+    /// Whether the live secret of a link is marked not to be pruned.
+    fn is_marked(&self, (reader, peer): ReaderAndPeer) -> bool {
+        let secret = self.site(reader).live.get(&format!("secret-istio-remote-secret-{peer}.yaml"));
+        secret.is_some_and(|bytes| stays(bytes, self.argo))
     }
 
     /// All files of a cluster's folder.
@@ -593,8 +600,9 @@ impl FleetMesh {
                 Err(stop) => return Ok(self.refused(stop)),
             };
         self.taken = self.wish.clone();
-        let is_lost = |name: &&'static str| self.wish.state(name) == Some("lost") && self.is_left(name);
-        let lost: Vec<&'static str> = self.names().into_iter().filter(is_lost).collect();
+        let is_lost = |pair: &ReaderAndPeer| self.wish.state(pair.0) == Some("lost") && self.is_left(pair.0);
+        let lost: Vec<ReaderAndPeer> =
+            self.pairs().into_iter().filter(|pair| is_lost(pair) && self.is_marked(*pair)).collect();
         self.lost_while_left.extend(lost);
         let open = plan.trust_changes.iter().filter(|change| change.verdict != Verdict::Approved);
         open.for_each(|change| shows.retain(|name| *name != change.cluster.as_str()));
