@@ -727,7 +727,7 @@ mod step {
         let mut lost = taken.clone();
         lost.of("east").hand_over = None;
         lost.before.clusters.get_mut(&name("east")).unwrap().hand_over =
-            Some(HandOver { from: rendered, to: external, offered: Some(7) });
+            Some(HandOver { from: rendered, to: external, offered: Some(7), keys: None });
         assert_eq!(lost.breaches(), BTreeSet::new());
         for mutation in [
             |pair: &mut JoinedPair| pair.of("east").serial = Reported::Seen(8),

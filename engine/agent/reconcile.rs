@@ -426,7 +426,7 @@ impl<S: Outside> Agent<S> {
 
     /// Forgets the lock of before it left its objects to a checkout, which took them: it says nothing of what is there now.
     async fn forget_what_was_left(&self) -> Result<(), AgentError> {
-        if !self.store.has_left().await? || self.store.has_own_objects().await? {
+        if self.store.left_with().await?.is_none() || self.store.has_own_objects().await? {
             return Ok(());
         }
         let mut lock = self.store.lock().await?;
@@ -467,6 +467,13 @@ impl<S: Outside> Agent<S> {
         Ok(())
     }
 
+    /// Whether it acts before it leaves: not where what it left may be the checkout's by now. A later order that gives the checkout nothing
+    /// takes back what it answered, as long as the objects are as it left them.
+    async fn acts_until_it_leaves(&self, order: &HandOverOrder) -> Result<bool, StoreUnread> {
+        let Some(serial) = self.store.left_with().await? else { return Ok(true) };
+        Ok(!order.given && serial < order.serial && self.store.has_own_objects().await?)
+    }
+
     /// Leaves the objects to the checkout as soon as no link moves, as they are by what it was told last; until then it acts.
     async fn leave(
         &mut self,
@@ -474,8 +481,7 @@ impl<S: Outside> Agent<S> {
         objects: &[WireMulticluster],
         order: &HandOverOrder,
     ) -> Result<Reconciled, AgentError> {
-        // what it left may be the checkout's by now
-        let acts = !self.store.has_left().await?;
+        let acts = self.acts_until_it_leaves(order).await?;
         let acted = match if acts { Some(self.act(own.clone(), objects).await) } else { None } {
             Some(Ok(done)) => Some(done),
             // what it is told now, it does not understand: it leaves what there is

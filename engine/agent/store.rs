@@ -237,12 +237,11 @@ impl ClusterStore {
         Ok(state.filter(|state| (state.to, state.stage) == (ObjectWriter::Agent, HandOverStage::Offered)))
     }
 
-    /// Whether the agent answered last that it left its objects to the checkout.
-    pub(super) async fn has_left(&self) -> Result<bool, StoreUnread> {
-        Ok(self
-            .answered()
-            .await?
-            .is_some_and(|state| (state.to, state.stage) == (ObjectWriter::Tree, HandOverStage::Released)))
+    /// The serial of the order by which the agent left its objects to the checkout, if that is what it answered last.
+    pub(super) async fn left_with(&self) -> Result<Option<u64>, StoreUnread> {
+        let last = self.answered().await?;
+        let left = last.filter(|state| (state.to, state.stage) == (ObjectWriter::Tree, HandOverStage::Released));
+        Ok(left.map(|state| state.serial))
     }
 
     /// Whether what every cluster with links has, who may read it, is the agent's own.

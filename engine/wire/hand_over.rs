@@ -45,7 +45,7 @@ pub struct HandOverOrder {
     pub to: ObjectWriter,
     /// The serial of the cluster's links when it was written: the answer repeats it.
     pub serial: u64,
-    /// The checkout writes the objects no more, and the agent takes them.
+    /// Who acted before writes the objects no more: the agent takes those of the checkout, or the checkout writes them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub given: bool,
     /// The lock's files as far as they concern the cluster, by their paths in a checkout; none: the agent has its own.

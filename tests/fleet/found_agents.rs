@@ -114,3 +114,21 @@ fn an_agents_cluster_whose_untrue_identity_was_accepted_is_another_one() {
         &[ToAgent(1), WalkStep::Trouble(1, ClusterTrouble::OtherUuid), edit(1, "reconciler", 2), ToAgent(1)],
     );
 }
+
+/// It had left its objects, and one of its peers was made anew before the checkout took them.
+#[test]
+fn an_agent_that_left_its_objects_acts_again_where_a_link_moves() {
+    let begins = [ToAgent(0), edit(0, "gateways", 2), WalkStep::Happen(1, FleetEvent::Rebuild)];
+    takes(3, true, &[&begins[..], &[ToAgent(0), ToAgent(0)]].concat());
+}
+
+/// It had left its objects, and lets no one read the cluster but by the keys that it was told before.
+#[test]
+fn an_agent_that_left_its_objects_is_told_of_other_keys() {
+    let keys = |bits| WalkStep::Edit(FieldEdit::EngineKeys(bits));
+    for clusters in [2, 3] {
+        let left = [ToAgent(0), edit(0, "reconciler", 2), Run(PLAIN), WalkStep::Sync(0)];
+        let told = [WalkStep::Agent(0), keys(2), WalkStep::Converge, ToAgent(0)];
+        takes(clusters, true, &[&left[..], &told[..]].concat());
+    }
+}

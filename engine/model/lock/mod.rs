@@ -174,12 +174,15 @@ pub struct HandOver {
     /// The serial with which the cluster was left to another checkout, whose first run has a later one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offered: Option<u64>,
+    /// Of the engine's keys that an agent which is to leave is told, and lets read the cluster before it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Digest>,
 }
 
 impl HandOver {
     /// From one to another.
     pub(crate) fn new(from: Reconciler, to: Reconciler) -> Self {
-        Self { from, to, offered: None }
+        Self { from, to, offered: None, keys: None }
     }
 
     /// What was begun is taken back.

@@ -10,14 +10,14 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::known::KnownCluster;
+use crate::model::known::{KnownCluster, engine_keys};
 use crate::model::lock::{HandOver, Stage};
 use crate::model::mesh::{Cluster, Reconciler};
 use crate::pipeline::advance::gate::seen;
 use crate::pipeline::advance::links::Links;
 use crate::pipeline::advance::reasons::{HandOverLack, LinkWait};
 use crate::types::key::KeyId;
-use crate::types::name::{ClusterId, ClusterName};
+use crate::types::name::{ClusterId, ClusterName, Digest};
 use crate::types::step::{StepId, StepKind};
 use crate::wire::hand_over::{HandOverStage, HandOverState, ObjectWriter};
 use crate::wire::metadata::Read;
@@ -47,7 +47,7 @@ impl Links<'_> {
                 (Some(to), Some(last)) if last.to == acts && acts != Reconciler::External => {
                     match self.was_taken(name, last) {
                         Ok(()) => {
-                            self.give(name, HandOver::new(acts, to), false);
+                            self.give(name, self.wanted(acts, to), None);
                             continue;
                         }
                         Err(lack) => Err(lack),
@@ -56,8 +56,8 @@ impl Links<'_> {
                 (Some(to), _) => {
                     // a cluster that was left is taken back as it was left
                     let offered = noted.filter(|_| acts == Reconciler::External).and_then(|last| last.offered);
-                    let wanted = HandOver { offered, ..HandOver::new(acts, to) };
-                    self.give(name, wanted, noted == Some(wanted));
+                    let wanted = HandOver { offered, ..self.wanted(acts, to) };
+                    self.give(name, wanted, noted);
                     continue;
                 }
                 (None, None) => {
@@ -140,9 +140,23 @@ impl Links<'_> {
         self.raise_serial(name);
     }
 
+    /// A hand-over from who acts to another one.
+    fn wanted(&self, acts: Reconciler, to: Reconciler) -> HandOver {
+        let is_of_agent = (acts, to) == (Reconciler::Agent, Reconciler::Rendered);
+        let keys = || {
+            let keys = engine_keys(self.mesh, &self.accepted.lock);
+            let keys: Vec<String> = keys.iter().map(|(id, key)| format!("{id} {}\n", key.fingerprint())).collect();
+            Digest::of(keys.concat().as_bytes())
+        };
+        HandOver { keys: is_of_agent.then(keys), ..HandOver::new(acts, to) }
+    }
+
     /// Gives the objects of a cluster to who is to act there, or begins to. Nothing is prepared where another checkout acts.
-    fn give(&mut self, name: &ClusterName, wanted: HandOver, is_begun: bool) {
-        if !is_begun && wanted.from != Reconciler::External && self.any_leaves(name) {
+    fn give(&mut self, name: &ClusterName, wanted: HandOver, noted: Option<HandOver>) {
+        let is_begun = noted == Some(wanted);
+        // an agent that is to leave is told of other keys by an order of another serial, and does not wait for what they open
+        let is_told_anew = noted.is_some_and(|noted| HandOver { keys: wanted.keys, ..noted } == wanted);
+        if !is_told_anew && wanted.from != Reconciler::External && self.any_leaves(name) {
             self.wait_to_hand_over(name, wanted.to, HandOverLack::LinksMove);
             return;
         }
@@ -155,6 +169,9 @@ impl Links<'_> {
             return;
         }
         if let Err(lack) = self.may_give(name, wanted) {
+            if wanted.from == Reconciler::Agent && lack == HandOverLack::LinksMove && self.left_too_early(name) {
+                self.raise_serial(name);
+            }
             self.wait_to_hand_over(name, wanted.to, lack);
             return;
         }
@@ -191,7 +208,7 @@ impl Links<'_> {
 
     /// Whether whoever is to act has all that links rest on.
     fn may_give(&self, name: &ClusterName, wanted: HandOver) -> Result<(), HandOverLack> {
-        if self.advanced.moves.keys().any(|link| link.reader == *name) {
+        if self.moves_any(name) {
             return Err(HandOverLack::LinksMove);
         }
         if wanted.from == Reconciler::External {
@@ -234,6 +251,17 @@ impl Links<'_> {
         }
     }
 
+    /// Whether the agent of a cluster left its objects by the last order, and links move, or leave, that it left as they were: it acts again
+    /// by an order of another serial.
+    fn left_too_early(&self, name: &ClusterName) -> bool {
+        let serial = self.accepted.lock.serials.get(name).copied().unwrap_or_default();
+        let Ok(state) = self.answer(name) else { return false };
+        let joined = self.joined_of(name);
+        let stay: BTreeSet<_> = joined.iter().filter_map(|peer| self.known(peer)).map(|peer| peer.uuid()).collect();
+        state.is(ObjectWriter::Tree, serial, HandOverStage::Released)
+            && (self.moves_any(name) || state.joined.iter().any(|uuid| !stay.contains(uuid)))
+    }
+
     /// Whether a cluster that another checkout has may be taken over: it is offered, or still as this one left it, and what is live in it
     /// are the links of this one, with the IDs that these have.
     fn is_free(&self, name: &ClusterName, to: Reconciler) -> Result<(), HandOverLack> {
@@ -268,6 +296,11 @@ impl Links<'_> {
     fn is_read(&self, reads: &[Read], peer: &ClusterName) -> bool {
         let id = self.known(peer).map(|known| known.cluster_id());
         reads.iter().any(|read| Some(&read.cluster_id) == id.as_ref())
+    }
+
+    /// Whether a link of a cluster moves in this run.
+    fn moves_any(&self, name: &ClusterName) -> bool {
+        self.advanced.moves.keys().any(|link| link.reader == *name)
     }
 
     fn any_leaves(&self, name: &ClusterName) -> bool {

@@ -46,9 +46,7 @@ fn order(reader: &ReaderView<'_>) -> Result<Option<String>, Diagnostics> {
         Some(Reconciler::Deckhouse | Reconciler::External) | None => return Ok(None),
     };
     let mut order = HandOverOrder::new(writer, reader.serial_of_links());
-    if writer == ObjectWriter::Agent {
-        order.given = reader.is_to_give().is_none();
-    }
+    order.given = reader.is_to_give().is_none();
     // the agent of a cluster that another checkout had has one of its own
     if writer == ObjectWriter::Agent && reader.changes_roles() {
         order.lock = lock_of(reader.lock, &reader.cluster.name).to_files().map_err(internal)?;

@@ -226,7 +226,8 @@ pub(super) fn handed_over(before: &Lock, after: &Lock) -> Vec<SecurityItem> {
     let item = |(name, entry): (&ClusterName, &LockedCluster)| {
         let HandOver { from, to, .. } = entry.hand_over?;
         let old = before.clusters.get(name);
-        let is_new = from != to && old.and_then(|old| old.hand_over) != entry.hand_over;
+        let stated = |hand_over: HandOver| HandOver { keys: None, ..hand_over };
+        let is_new = from != to && old.and_then(|old| old.hand_over).map(stated) != entry.hand_over.map(stated);
         let is_left = from == Reconciler::External && entry.acts() == Some(to);
         let is_given = old.is_some_and(|old| old.acts() != entry.acts()) || (is_new && is_left);
         let cluster = name.clone();
