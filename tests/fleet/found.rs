@@ -895,3 +895,18 @@ fn what_was_left_and_stated_to_be_lost_comes_back() {
 fn a_lock_is_not_lost_with_a_cluster_that_was_left_and_made_anew() {
     holds(&[WalkStep::HandOver(0), WalkStep::Happen(0, FleetEvent::Rebuild), LoseWholeLock]);
 }
+
+/// Its lock said in one run that the secret goes, and its folder, of which a file was lost, lost secret and route in the next one.
+#[test]
+fn a_lost_peer_of_a_cluster_that_is_held_back_and_of_which_a_file_is_lost_closes_in_order() {
+    let pin = edit(0, "pin.clusterUUID", 1);
+    let vouched = edit(0, "evidence", 2);
+    let hand_over = || WalkStep::HandOver(0);
+    let steps = [edit(1, "state", 2), edit(0, "state", 1), WalkStep::LoseRendered(0, 2), Run(ACCEPT)];
+    let comes = [hand_over(), WalkStep::HandOverPartly(0, 2), pin, vouched, WalkStep::SyncAll, edit(0, "state", 3)];
+    let steps = [&steps[..], &comes, &[hand_over()]].concat();
+    for argo in [false, true] {
+        let (_, taken) = super::walk(3, true, argo, &steps, &[], std::env::var_os("ISTHMUS_TELL").is_some());
+        taken.unwrap();
+    }
+}

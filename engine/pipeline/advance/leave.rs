@@ -10,7 +10,7 @@ use crate::model::known::KnownCluster;
 use crate::model::link::Link;
 use crate::model::lock::{LockedLink, Stage};
 use crate::model::mesh::{EvidenceField, Reconciler, State};
-use crate::pipeline::accept::{Assessment, UnseenReason};
+use crate::pipeline::accept::UnseenReason;
 use crate::pipeline::advance::gate::seen;
 use crate::pipeline::advance::links::{Links, Move};
 use crate::pipeline::advance::reasons::{HandOverLack, LinkWait, Unproven, Withdrawn};
@@ -119,11 +119,11 @@ impl Links<'_> {
         }
     }
 
-    /// Whether an end is held back, and nothing else keeps the link where it is. It may be held back for what the other end
-    /// gives up only when its links are gone.
+    /// Whether an end is held back, and nothing else keeps the link where it is: what leaves the lock leaves its files in the same run. It may
+    /// be held back for what the other end gives up only when its links are gone.
     fn is_set_aside(&self, link: &Link) -> bool {
         let kept = || link.ends().into_iter().filter(|end| self.keeps_stages(end));
-        kept().next().is_some() && kept().all(|end| self.assessment(end).is_some_and(Assessment::is_held_back))
+        kept().next().is_some() && !kept().any(|end| self.unwritten.contains(end))
     }
 
     /// Whether neither direction has had a secret since it was begun, and neither reader shows one that the lock does not know:

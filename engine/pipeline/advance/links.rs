@@ -44,6 +44,8 @@ pub(super) struct Links<'a> {
     pub(super) allow_delete: bool,
     /// Clusters whose links keep their stage: paused, or what they published is held back.
     pub(super) still: BTreeSet<&'a ClusterName>,
+    /// Those of them whose files stay as they are: paused, or something of them is lost.
+    pub(super) unwritten: BTreeSet<&'a ClusterName>,
     /// Clusters with an approved new identity.
     pub(super) rebuilt: BTreeSet<&'a ClusterName>,
     /// Clusters that are gone for good.

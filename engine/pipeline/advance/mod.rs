@@ -44,6 +44,7 @@ pub fn advance<'a>(
     now: Timestamp,
 ) -> Advanced {
     let paused = mesh.clusters.values().filter(|cluster| cluster.state == State::Paused).map(|cluster| &cluster.name);
+    let unwritten: BTreeSet<&ClusterName> = paused.chain(held_back.iter().copied()).collect();
     let assessment = |is_so: fn(&Assessment) -> bool| {
         accepted.assessments.iter().filter(move |(_, assessment)| is_so(assessment)).map(|(name, _)| name)
     };
@@ -72,7 +73,8 @@ pub fn advance<'a>(
         accepted,
         allow_delete,
         now,
-        still: paused.chain(assessment(Assessment::is_held_back)).chain(held_back.iter().copied()).collect(),
+        still: assessment(Assessment::is_held_back).chain(unwritten.iter().copied()).collect(),
+        unwritten,
         rebuilt: assessment(|assessment| assessment.rebuilt).collect(),
         lost: mesh.clusters.keys().filter(is_lost).collect(),
         renamed: renamed.keys().copied().collect(),
