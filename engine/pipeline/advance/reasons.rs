@@ -227,6 +227,14 @@ fn reads_first(peer: &ClusterName, reader: &ClusterName, until: Option<Timestamp
     ))
 }
 
+/// What is waited for of an object whose deletion is not synced; it reads on after "waits for".
+fn still_there(object: Withdrawn, peer: &ClusterName, reader: &ClusterName) -> Explanation {
+    let message = format!("{object} of `{peer}` to be gone from `{reader}`");
+    Explanation::new(Code::WithdrawnObjectStillThere, message).hint(
+        "it is once its deletion is synced; the tool that syncs has to prune; where it has a mark by which no tool does, delete it by hand",
+    )
+}
+
 /// What an agent has to do before who leaves may go.
 fn still_trusts(agent: &ClusterName, peer: &ClusterName) -> String {
     format!("the agent of `{agent}` to take the root CAs of `{peer}` away, which it does once `{peer}` refuses it")
@@ -351,13 +359,7 @@ impl LinkWait {
                         .hint("sync it, then run again"),
                 }
             }
-            Self::StillThere { object, peer, reader } => {
-                explain(format!("{object} of `{peer}` to be gone from `{reader}`"))
-                    .hint(
-                    "it is once its deletion is synced; the tool that syncs has to prune; where it has a mark by which no tool does, delete it by \
-                     hand",
-                )
-            }
+            Self::StillThere { object, peer, reader } => still_there(*object, peer, reader),
             Self::MaybeThere { object, peer, reader, reason } => {
                 explain(format!("`{reader}` to show whether {object} of `{peer}` is gone: {reason}")).hint(format!(
                     "{}; `state: lost` says that the whole cluster is gone for good",
