@@ -910,3 +910,11 @@ fn a_lost_peer_of_a_cluster_that_is_held_back_and_of_which_a_file_is_lost_closes
         taken.unwrap();
     }
 }
+
+/// No link tells of what it reads, since it was stated to be lost, and its peer was declared no more: nothing was there to be restored.
+#[test]
+fn what_another_checkout_leaves_is_taken_once_its_peers_are_declared() {
+    let lost = edit(0, "state", 2);
+    let takes = [WalkStep::HandOver(0), lost, Run(PLAIN), WalkStep::HandOverPartly(0, 2), WalkStep::Others(0)];
+    holds(&[&takes[..], &[WalkStep::HandOver(0), WalkStep::Edit(FieldEdit::Document(1))]].concat());
+}

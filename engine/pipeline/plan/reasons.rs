@@ -156,7 +156,8 @@ impl Explain for CompareRefusal {
                 format!(
                     "the checkout whose engine has key `{key}` wrote what is live in `{cluster}`, and its links there would be cut"
                 ),
-                "set `reconciler: external` for it; to take it over, have the other checkout leave it and use --restore-links",
+                "set `reconciler: external` for it; to take it over, declare here each cluster that it is linked with, have the other checkout leave \
+                 it, and use --restore-links",
             ),
         };
         Explanation::new(self.code(), message).hint(hint)

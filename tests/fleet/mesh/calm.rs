@@ -128,6 +128,21 @@ impl FleetMesh {
         }
     }
 
+    /// Someone declares what a cluster of another checkout reads, where a plan names that as the way to take it over.
+    fn declare_linked(&mut self, plan: &Plan) {
+        let whys = plan.steps.iter().flat_map(|step| step.state.explanations());
+        let whys = whys.filter(|why| why.hint.as_ref().is_some_and(|hint| hint.contains("declare here each cluster")));
+        let messages: Vec<&str> = whys.map(|why| why.message.as_str()).collect();
+        for (name, site) in &self.sites {
+            let is_named = |message: &&str| message.contains(&format!("what is live in `{name}`"));
+            if messages.iter().any(is_named) {
+                for peer in NAMES.into_iter().filter(|peer| site.istiod.secrets.contains_key(*peer)) {
+                    self.wish.clusters.entry(peer).or_default();
+                }
+            }
+        }
+    }
+
     /// A cluster that leaves and was made anew meanwhile cannot show what the old one holds.
     fn declare_lost(&self, wish: &mut WantedSpecs) {
         let lock = self.lock().unwrap_or_default();
@@ -183,6 +198,7 @@ impl FleetMesh {
             }
             let FleetOutcome::Done(plan) = &outcome else { continue };
             self.delete_marked(plan);
+            self.declare_linked(plan);
             if self.restore(plan, &mut named) {
                 let mut wish = self.wish.clone();
                 self.declare_lost(&mut wish);
