@@ -196,14 +196,19 @@ pub(super) fn refused_of_own(run: &Run, own: &ClusterName) -> Option<NotReconcil
 
 /// Why something is refused, with what to do about it where there is no repository.
 fn in_cluster(why: &Explanation) -> String {
-    match why.code {
-        Code::LockEntryMissing | Code::LockLinkMissing | Code::LockOlderThanTree | Code::TreeSecretMissing => format!(
+    if matches!(
+        why.code,
+        Code::LockEntryMissing | Code::LockLinkMissing | Code::LockOlderThanTree | Code::TreeSecretMissing
+    ) {
+        format!(
             "{}; put ConfigMap {LOCK_MAP} back from a copy or, where there is none, delete what is left of links, which cuts them: \
              ConfigMaps {SHARED_MESH_CONFIG}, {PEERS} and {ROUTES}, Gateway {CROSS_NETWORK} and the remote secrets of isthmus",
             why.message
-        ),
-        Code::FileNotOurs => format!("{}; where no checkout writes it any more, delete it here", why.message),
-        _ => why.to_string(),
+        )
+    } else if why.code == Code::FileNotOurs {
+        format!("{}; where no checkout writes it any more, delete it here", why.message)
+    } else {
+        why.to_string()
     }
 }
 
