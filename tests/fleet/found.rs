@@ -890,6 +890,20 @@ fn what_was_left_and_stated_to_be_lost_comes_back() {
     }
 }
 
+/// The same, where another checkout had taken them without marks when they were forgotten, and left them with some.
+#[test]
+fn what_others_took_and_was_stated_to_be_lost_comes_back() {
+    let lost = |cluster| edit(cluster, "state", 2);
+    let others = || WalkStep::Others(1);
+    let begins =
+        [WalkStep::HandOver(1), lost(1), lost(2), others(), edit(2, "state", 0), WalkStep::HandOverPartly(1, 2)];
+    let steps = [&begins[..], &[others(), WalkStep::Sync(1), others(), Run(ACCEPT), edit(1, "state", 4)]].concat();
+    for argo in [false, true] {
+        let (_, taken) = super::walk(3, true, argo, &steps, &[], std::env::var_os("ISTHMUS_TELL").is_some());
+        taken.unwrap();
+    }
+}
+
 /// Nothing in it, and no lock, told any more that it was left to another checkout.
 #[test]
 fn a_lock_is_not_lost_with_a_cluster_that_was_left_and_made_anew() {

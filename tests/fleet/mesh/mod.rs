@@ -139,7 +139,7 @@ pub(crate) struct FleetMesh {
     was_by_hand: bool,
     /// The tree became that of an older commit, and did not come to rest since.
     reverted: bool,
-    /// Links with a marked secret that is live in a cluster which was stated to be lost while it was left to others: the lock forgot them.
+    /// Links with a secret that is live in a cluster which was stated to be lost while it was left to others: the lock forgot them.
     lost_while_left: BTreeSet<ReaderAndPeer>,
     /// How long workloads use certificates of a root that was replaced, in seconds.
     pub(crate) certificates_last: i64,
@@ -602,7 +602,7 @@ impl FleetMesh {
         self.taken = self.wish.clone();
         let is_lost = |pair: &ReaderAndPeer| self.wish.state(pair.0) == Some("lost") && self.is_left(pair.0);
         let lost: Vec<ReaderAndPeer> =
-            self.pairs().into_iter().filter(|pair| is_lost(pair) && self.is_marked(*pair)).collect();
+            self.pairs().into_iter().filter(|pair| is_lost(pair) && self.live_id(*pair).is_some()).collect();
         self.lost_while_left.extend(lost);
         let open = plan.trust_changes.iter().filter(|change| change.verdict != Verdict::Approved);
         open.for_each(|change| shows.retain(|name| *name != change.cluster.as_str()));
