@@ -1,8 +1,7 @@
-//! A cluster goes from its checkout to an agent, or to another checkout, and back, under load: no request is lost, and no remote secret is
-//! ever gone.
+//! A cluster goes from its checkout to an agent, or to another checkout, and back, under load, synced by Argo CD's own engine: no request
+//! is lost, and no remote secret is ever gone.
 
 use std::fs;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -22,48 +21,12 @@ const OF_LINKS: [(&str, &str); 5] = [
 ];
 
 impl BedMesh {
-    /// Brings a rendered folder into its cluster as a tool that prunes, and that heeds which objects are not to be.
-    fn sync_marked(&self, cluster: BedCluster) {
-        let rendered = self.checkout().join("rendered").join(cluster.name);
-        let synced = self.dir.path().join("synced").join(cluster.name);
-        fs::create_dir_all(&synced).unwrap();
-        // a kind and its objects come with one sync, and the objects are taken once the kind is known
-        let has_files = rendered.join("kustomization.yaml").exists();
-        self.until("all objects to be taken", || {
-            if !has_files {
-                return Ok(());
-            }
-            let mut apply = self.kubectl(cluster);
-            apply
-                .args(["apply", "--server-side", "--force-conflicts", "--field-manager=checkout", "-k"])
-                .arg(&rendered);
-            let output = apply.output().unwrap();
-            if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
-        });
-        let (wanted, before) = (names(&rendered), names(&synced));
-        for gone in before.iter().filter(|name| !wanted.contains(name)) {
-            let file = synced.join(gone);
-            let mut get = self.kubectl(cluster);
-            get.args(["get", "--ignore-not-found", "--output=json", "--filename"]).arg(&file);
-            // objects of a kind that went before them
-            let live = String::from_utf8(get.output().unwrap().stdout).unwrap();
-            let live: Value = serde_json::from_str(&live).unwrap_or_default();
-            if !stays(&live) && !live.is_null() {
-                succeed(self.kubectl(cluster).args(["delete", "--ignore-not-found", "--filename"]).arg(&file));
-            }
-            fs::remove_file(file).unwrap();
-        }
-        for name in wanted {
-            fs::copy(rendered.join(&name), synced.join(&name)).unwrap();
-        }
-    }
-
     /// Runs and syncs until the lock says that no hand-over is under way.
     fn hand_over(&self, cluster: BedCluster, mut between: impl FnMut(&str)) {
         for run in 1..=4 * MOST_RUNS {
             let output = self.reconcile();
             for one in self.clusters() {
-                self.sync_marked(one);
+                self.sync(one, &[]);
             }
             between(&output);
             let entry = self.checkout().join(format!("lock/clusters/{}.yaml", cluster.name));
@@ -98,17 +61,12 @@ fn stays(object: &Value) -> bool {
     options.split(',').any(|option| option == "Prune=false")
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten();
-    let entries = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    entries.filter(|name| name != "kustomization.yaml").collect()
-}
-
 #[test]
 fn a_cluster_goes_to_its_agent_and_back_under_load() {
     let _guard = one_at_a_time();
     let of = [("east", "orders", "cluster.local"), ("west", "cart", "cluster.local")];
     let Some(mesh) = BedMesh::start(&of, &[]) else { return };
+    mesh.with_argo_cd();
     let east = mesh.cluster("east");
     mesh.components();
     mesh.join();
@@ -161,6 +119,9 @@ fn a_cluster_goes_to_its_agent_and_back_under_load() {
         eprintln!("bed: west as its agent shows it: {:#}", object["status"]["conditions"]);
         let output = mesh.reconcile();
         assert!(output.contains("No changes"), "{output}");
+        // what is not marked any more is nothing of the checkout's, and stays
+        mesh.sync(east, &[]);
+        assert_eq!(uids(), before, "an object was pruned");
 
         mesh.loses_nothing_while("east is handed over from its agent to its checkout", || {
             mesh.says("east", "");
@@ -226,7 +187,7 @@ impl BedMesh {
         for run in 1..=4 * MOST_RUNS {
             last = self.reconcile();
             for cluster in clusters {
-                self.sync_marked(*cluster);
+                self.sync(*cluster, &[]);
             }
             if is_so(&last) {
                 eprintln!("bed: {what} after {run} runs");
@@ -248,6 +209,7 @@ fn a_cluster_goes_to_another_checkout_and_back_under_load() {
     let of = [("east", "orders", "cluster.local"), ("west", "cart", "cluster.local")];
     let Some(mesh) = BedMesh::start(&of, &[]) else { return };
     let (east, west) = (mesh.cluster("east"), mesh.cluster("west"));
+    mesh.with_argo_cd();
     mesh.team(west);
     mesh.components();
     mesh.join();
@@ -285,7 +247,7 @@ fn a_cluster_goes_to_another_checkout_and_back_under_load() {
             mesh.write_team(&["east"], &keys);
             let (code, text) = mesh.engine(&["apply", "--restore-links"]);
             assert!(code == 0 && mesh.has_secret(east), "{text}");
-            mesh.sync_marked(east);
+            mesh.sync(east, &[]);
             mesh.runs_until(&[east], "the other checkout has east", |text| text.contains("No changes"));
             mesh.team(west);
             mesh.runs_until(&[west], "east is no longer this checkout's", is_over);

@@ -128,6 +128,7 @@ pub(super) struct BedMesh {
     team: Mutex<Option<&'static str>>,
     /// What the clusters' DNS says beside the machine's: a file as `/etc/hosts`.
     hosts: Mutex<Option<PathBuf>>,
+    argo_cd: AtomicBool,
 }
 
 impl BedMesh {
@@ -164,7 +165,8 @@ impl BedMesh {
         };
         let clusters = (first..).zip(of).map(cluster).collect();
         let (output, destroyed, team, hosts) = (Mutex::default(), Mutex::default(), Mutex::default(), Mutex::default());
-        let mesh = Self { dir, bin, clusters, output, destroyed, team, hosts };
+        let argo_cd = AtomicBool::new(false);
+        let mesh = Self { dir, bin, clusters, output, destroyed, team, hosts, argo_cd };
         fs::create_dir_all(mesh.checkout().join("specs")).unwrap();
         let starting = mesh.clusters().into_iter().map(|cluster| {
             let managed = without_gateway.contains(&cluster.name).to_string();
@@ -401,9 +403,40 @@ impl BedMesh {
         assert!(output.contains("… render-secret/"), "{output}");
     }
 
+    /// From now on it is Argo CD's sync engine that syncs.
+    pub(super) fn with_argo_cd(&self) {
+        self.argo_cd.store(true, Ordering::Relaxed);
+    }
+
+    /// As an Application with the options of `engine manifests argocd`: it prunes what it tracks.
+    fn sync_by_argo_cd(&self, cluster: BedCluster) {
+        let checkout = self.checkout();
+        let rendered = checkout.join("rendered").join(cluster.name);
+        let objects = if rendered.join("kustomization.yaml").exists() {
+            succeed(self.kubectl(cluster).arg("kustomize").arg(&rendered))
+        } else {
+            String::new()
+        };
+        let manifests = self.folder(cluster).join("manifests.yaml");
+        fs::write(&manifests, objects).unwrap();
+        let application = format!("{}-{}", checkout.file_name().unwrap().to_str().unwrap(), cluster.name);
+        // a kind and its objects come with one sync, and the objects are taken once the kind is known
+        self.until(&format!("Argo CD to sync {application}"), || {
+            let mut sync = Command::new(self.bin.join("argo"));
+            sync.arg("sync").arg(self.folder(cluster).join("admin.kubeconfig"));
+            let output = sync.args([&application, "istio-system"]).arg(&manifests).output().unwrap();
+            if output.status.success() { Ok(()) } else { Err(format!("{output:?}")) }
+        });
+    }
+
     /// Brings a rendered folder into its cluster, but for the files that contain one of `without`, and prunes what is no
     /// longer in it.
     pub(super) fn sync(&self, cluster: BedCluster, without: &[&str]) {
+        if self.argo_cd.load(Ordering::Relaxed) {
+            assert!(without.is_empty(), "an Application is synced as a whole");
+            self.sync_by_argo_cd(cluster);
+            return;
+        }
         let rendered = self.checkout().join("rendered").join(cluster.name);
         let synced = self.dir.path().join("synced").join(cluster.name);
         fs::create_dir_all(&synced).unwrap();

@@ -5,6 +5,7 @@
 //	argo announce SOCKETS REPOSITORY < APPLICATION    ask it for the parameters
 //	argo waves LIVE TARGET                            sync from one file of objects to another; print what is done in which wave
 //	argo order LIVE TARGET                            the same with `pruneLast`
+//	argo sync KUBECONFIG APPLICATION NAMESPACE TARGET sync a file of objects into a cluster
 package main
 
 import (
@@ -36,6 +37,8 @@ func run(words []string) error {
 		return waves(words[1], words[2], false)
 	case len(words) == 3 && words[0] == "order":
 		return waves(words[1], words[2], true)
+	case len(words) == 5 && words[0] == "sync":
+		return syncTo(words[1], words[2], words[3], words[4])
 	}
-	return fmt.Errorf("usage: argo check|generate|announce|waves|order; its source says how")
+	return fmt.Errorf("usage: argo check|generate|announce|waves|order|sync; its source says how")
 }

@@ -30,8 +30,8 @@ import (
 	sigsyaml "sigs.k8s.io/yaml"
 )
 
-// mostRounds is far more than a sync of five waves takes.
-const mostRounds = 60
+// wavesPatience is far more than a sync of five waves takes.
+const wavesPatience = time.Minute
 
 func newBuffered(stream io.Reader) *bufio.Reader { return bufio.NewReaderSize(stream, 1<<20) }
 
@@ -178,11 +178,8 @@ func waves(livePath, targetPath string, pruneLast bool) error {
 	for _, object := range live {
 		world.objects[kube.GetResourceKey(object)] = object
 	}
-	phase, message, started := common.OperationRunning, "", metav1.Time{Time: time.Now()}
-	var results []common.ResourceSyncResult
 	step := 0
-	for range mostRounds {
-		// as the application controller does: what is wanted beside what is there, anew in every round
+	_, err = rounds(wavesPatience, func(state gitopssync.SyncOpt) (gitopssync.SyncContext, func(), error) {
 		pairs := gitopssync.ReconciliationResult{}
 		wanted := map[kube.ResourceKey]bool{}
 		for _, object := range target {
@@ -197,13 +194,12 @@ func waves(livePath, targetPath string, pruneLast bool) error {
 				pairs.Live = append(pairs.Live, object)
 			}
 		}
-		options := []gitopssync.SyncOpt{
+		return gitopssync.NewSyncContext("4f0c1d2e", pairs, config, config, world, "istio-system", nil, state,
 			gitopssync.WithPrune(true),
 			gitopssync.WithPruneLast(pruneLast),
 			gitopssync.WithServerSideApply(true),
 			gitopssync.WithHealthOverride(world),
 			gitopssync.WithLogr(logr.Discard()),
-			gitopssync.WithInitialState(phase, message, results, started),
 			gitopssync.WithSyncWaveHook(func(_ common.SyncPhase, wave int, _ bool) error {
 				world.lock.Lock()
 				defer world.lock.Unlock()
@@ -215,20 +211,7 @@ func waves(livePath, targetPath string, pruneLast bool) error {
 				world.done = nil
 				return nil
 			}),
-		}
-		context, cleanup, err := gitopssync.NewSyncContext("4f0c1d2e", pairs, config, config, world, "istio-system", nil, options...)
-		if err != nil {
-			return err
-		}
-		context.Sync()
-		phase, message, results = context.GetState()
-		cleanup()
-		if phase.Completed() {
-			break
-		}
-	}
-	if phase != common.OperationSucceeded {
-		return fmt.Errorf("the sync ended as %s: %s", phase, message)
-	}
-	return nil
+		)
+	})
+	return err
 }
