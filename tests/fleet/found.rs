@@ -847,6 +847,20 @@ fn a_folder_of_before_a_peer_was_lost_closes_in_order() {
     holds(&[lost, Run(PLAIN), WalkStep::OldRendered(1, 1), WalkStep::Converge]);
 }
 
+/// What it reads counts as closed until it has left, and its spec says that it leaves.
+#[test]
+fn a_folder_of_before_a_cluster_was_lost_goes_at_once_when_it_leaves() {
+    let only = RunFlags { only: Some(0), ..PLAIN };
+    let begins = [WalkStep::MergedLock(22, 3), edit(0, "state", 2), Run(only)];
+    let root = WalkStep::Happen(2, FleetEvent::ReplaceRoot);
+    let after = [root, WalkStep::OldRendered(0, 3), edit(0, "state", 0), Run(PLAIN), Run(ACCEPT), Run(PLAIN)];
+    for argo in [false, true] {
+        let steps = [&[Run(RunFlags { accept: true, ..RESTORE })], &begins[..], &after].concat();
+        let (_, taken) = super::walk(3, true, argo, &steps, &[], std::env::var_os("ISTHMUS_TELL").is_some());
+        taken.unwrap();
+    }
+}
+
 /// The other checkout never had it, and its peer was held back for the network that it gives up when its links are gone.
 #[test]
 fn what_no_other_checkout_has_is_declared_lost_beside_a_peer_that_is_held_back() {

@@ -11,7 +11,7 @@ use isthmus::types::explanation::Code;
 use rustc_hash::FxBuildHasher;
 
 use super::law::{ALL_NEEDS, Broken, Law, LinkNeed, MissingNeed, ReaderAndPeer, Why, broken, short};
-use super::{FleetMesh, PEERS_FILE, Trees, folder_of};
+use super::{FleetMesh, PEERS_FILE, Trees, cluster_name, folder_of};
 use crate::file::{FleetFile, FleetFiles};
 use crate::istiod::{RelayRoute, SimulatedIstiod, SimulatedNetwork};
 use crate::site::{ClusterTrouble, FleetCluster};
@@ -121,9 +121,12 @@ impl FleetMesh {
         *self.used.borrow_mut().entry((law, why)).or_default() += 1;
     }
 
-    /// Links whose secrets are in the tree. What a hand brought back of a cluster that is stated to be lost is closed all the same.
+    /// Links whose secrets are in the tree. What a hand brought back of a cluster that is, or was, stated to be lost is closed all the same,
+    /// until it has left.
     pub(super) fn held(&self) -> BTreeSet<ReaderAndPeer> {
-        let is_lost = |name: &str| self.wish.state(name) == Some("lost");
+        let lock = if self.reverted { self.lock().unwrap_or_default() } else { Lock::default() };
+        let was_lost = |name: &str| lock.clusters.get(&cluster_name(name)).is_some_and(|locked| locked.lost);
+        let is_lost = |name: &str| self.wish.state(name) == Some("lost") || was_lost(name);
         let is_closed = |(reader, peer): ReaderAndPeer| self.reverted && (is_lost(reader) || is_lost(peer));
         self.pairs().into_iter().filter(|pair| self.id_in_tree(*pair).is_some() && !is_closed(*pair)).collect()
     }

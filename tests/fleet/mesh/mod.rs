@@ -600,10 +600,7 @@ impl FleetMesh {
                 Err(stop) => return Ok(self.refused(stop)),
             };
         self.taken = self.wish.clone();
-        let is_lost = |pair: &ReaderAndPeer| self.wish.state(pair.0) == Some("lost") && self.is_left(pair.0);
-        let lost: Vec<ReaderAndPeer> =
-            self.pairs().into_iter().filter(|pair| is_lost(pair) && self.live_id(*pair).is_some()).collect();
-        self.lost_while_left.extend(lost);
+        self.note_lost_while_left();
         let open = plan.trust_changes.iter().filter(|change| change.verdict != Verdict::Approved);
         open.for_each(|change| shows.retain(|name| *name != change.cluster.as_str()));
         let before = self.trees();
@@ -655,6 +652,14 @@ impl FleetMesh {
             self.forget_untruths();
         }
         Ok(outcome)
+    }
+
+    /// The specs that were taken say that a cluster is lost, which was left.
+    fn note_lost_while_left(&mut self) {
+        let is_lost = |pair: &ReaderAndPeer| self.wish.state(pair.0) == Some("lost") && self.is_left(pair.0);
+        let lost: Vec<ReaderAndPeer> =
+            self.pairs().into_iter().filter(|pair| is_lost(pair) && self.live_id(*pair).is_some()).collect();
+        self.lost_while_left.extend(lost);
     }
 
     /// A former CA of a relay that a hand took out of lock and tree alike is known to no run.
