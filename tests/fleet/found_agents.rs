@@ -132,3 +132,10 @@ fn an_agent_that_left_its_objects_is_told_of_other_keys() {
         takes(clusters, true, &[&left[..], &told[..]].concat());
     }
 }
+
+/// Both agents saw what the peer published before a run of the checkout did.
+#[test]
+fn an_agent_closes_a_link_by_itself_and_shows_it() {
+    let rename = WalkStep::Happen(0, FleetEvent::RenameNetwork);
+    takes(3, true, &[ToAgent(0), edit(1, "reconciler", 3), WalkStep::Converge, rename]);
+}

@@ -375,6 +375,13 @@ impl FleetCluster {
         self.records.get(file).is_none_or(ObjectRecord::is_tracked)
     }
 
+    /// Whether its agent shows a peer whose remote secret is there.
+    pub(crate) fn shows_joined(&self, peer: &str) -> bool {
+        let Some(record) = self.records.get(&format!("{MULTICLUSTER}{peer}.yaml")) else { return false };
+        let conditions = record.status["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.iter().any(|one| one["type"] == "SecretRendered" && one["status"] == "True")
+    }
+
     /// What its agent shows of each peer that is not as it is to be.
     pub(crate) fn shown_of_links(&self) -> Vec<String> {
         let of_one = |(file, record): (&String, &ObjectRecord)| {

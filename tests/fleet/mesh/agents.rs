@@ -1,6 +1,8 @@
 //! Runs of agents inside clusters, and what they may not do.
 
-use super::law::{Broken, Law, Why, broken};
+use std::collections::BTreeSet;
+
+use super::law::{Broken, Law, ReaderAndPeer, Why, broken};
 use super::{FleetMesh, PEERS_FILE};
 use crate::agents::{self, ApiserverWrite, MULTICLUSTER};
 use crate::file::{FleetFile, FleetFiles};
@@ -31,9 +33,15 @@ impl FleetMesh {
         }
         self.sites.get_mut(cluster).unwrap().agent_problem = outcome.problem;
         let mut before = self.lacking();
+        let closes = self.closes(cluster, &outcome.writes);
+        self.stated.extend(&closes);
         for write in &outcome.writes {
             self.judge_agent(cluster, write)?;
             self.change_live((cluster, &write.file), &mut before, |site| site.agent_wrote(write))?;
+        }
+        self.stated.retain(|pair| !closes.contains(pair));
+        if lasts.is_none() {
+            self.judge_shown(&closes)?;
         }
         if self.prints {
             self.site(cluster).shown_of_links().into_iter().for_each(|line| println!("        {line}"));
@@ -86,6 +94,26 @@ impl FleetMesh {
         }
         if own.is_some() && site.live.contains_key(SPECS) {
             site.records.entry(SPECS.to_owned()).or_default().accepts = own;
+        }
+    }
+
+    /// Links that an agent closes by itself, and no plan of a checkout has shown.
+    fn closes(&self, cluster: &'static str, writes: &[ApiserverWrite]) -> BTreeSet<ReaderAndPeer> {
+        let gone = |pair: &ReaderAndPeer| {
+            let secret = format!("secret-istio-remote-secret-{}.yaml", pair.1);
+            writes.iter().any(|write| write.object.is_none() && write.file == secret)
+        };
+        let pairs = self.pairs().into_iter().filter(|pair| pair.0 == cluster && !self.stated.contains(pair));
+        pairs.filter(gone).collect()
+    }
+
+    /// What an agent closes it shows on the object of the peer, where there is one: it has no plan.
+    fn judge_shown(&self, closes: &BTreeSet<ReaderAndPeer>) -> Result<(), Broken> {
+        match closes.iter().find(|(reader, peer)| self.site(reader).shows_joined(peer)) {
+            Some((reader, peer)) => {
+                broken(Law::LiveSilentCut, format!("the agent of {reader} closes {peer}, and shows it as joined"))
+            }
+            None => Ok(()),
         }
     }
 
