@@ -589,9 +589,9 @@ fn a_refusal_in_silence_ends_the_link() {
     assert!((2100..2500).contains(&(mesh.now - begun)), "after {} s", mesh.now - begun);
 }
 
-/// However late who leaves looks, and however fast the other side is: neither refuses what the other has still to see.
+/// However late who leaves runs, and however fast the other side is: neither refuses what the other has still to see.
 #[test]
-fn who_leaves_is_through_soon_however_late_it_looks() {
+fn who_leaves_is_through_soon_however_late_it_runs() {
     for (fast, slow) in [("ash", "birch"), ("birch", "ash")] {
         for ahead in 0..4 {
             let mut mesh = AgentMesh::joined(2);

@@ -17,8 +17,8 @@ fn edit(cluster: usize, field: &'static str, choice: usize) -> WalkStep {
 /// Clusters that are joined, or not, take these steps and come to rest.
 fn takes(clusters: usize, is_joined: bool, steps: &[WalkStep]) {
     for argo in [false, true] {
-        let tells = std::env::var_os("ISTHMUS_TELL").is_some();
-        let (_, taken) = super::walk(clusters, is_joined, argo, steps, &[], tells);
+        let prints = std::env::var_os("ISTHMUS_TELL").is_some();
+        let (_, taken) = super::walk(clusters, is_joined, argo, steps, &[], prints);
         if let Err(broken) = taken {
             panic!("argo: {argo}: {broken}");
         }
@@ -46,14 +46,14 @@ fn an_agent_knows_that_a_peer_was_made_anew() {
 
 /// Once it has left its objects it writes them no more, and another engine's key would have opened nothing for good.
 #[test]
-fn an_agent_does_what_it_was_told_last_before_it_leaves() {
+fn an_agent_carries_its_last_specs_out_before_it_leaves() {
     let keys = WalkStep::Edit(FieldEdit::EngineKeys(2));
     for clusters in [2, 3] {
         takes(clusters, true, &[edit(1, "reconciler", 3), ToAgent(2), keys.clone(), ToAgent(3)]);
     }
 }
 
-/// What a tool was told not to delete stays in a cluster that is stated to be lost in the middle of a hand-over, and the agent of the cluster
+/// What a tool was ordered not to delete stays in a cluster that is stated to be lost in the middle of a hand-over, and the agent of the cluster
 /// knows nothing of it when that comes back. It says what is to be done.
 #[test]
 fn a_cluster_that_was_lost_in_a_hand_over_comes_back_to_its_agent() {
@@ -92,9 +92,9 @@ fn an_agent_forgets_its_lock_once_a_checkout_took_its_objects() {
     takes(2, true, &[&begins[..], &[Run(PLAIN), old(1, 4), edit(0, "reconciler", 3), old(1, 1)]].concat());
 }
 
-/// It was told where it was to be, and wrote nothing where it was.
+/// Its specs named the place where it was to be, and it wrote nothing where it was.
 #[test]
-fn an_agent_is_told_of_another_namespace_when_it_is_there() {
+fn an_agent_learns_of_another_namespace_when_it_is_there() {
     takes(2, false, &[Run(PLAIN), edit(1, "istio.namespace", 0), WalkStep::Foreign(1, 0), ToAgent(1)]);
 }
 
@@ -122,14 +122,14 @@ fn an_agent_that_left_its_objects_acts_again_where_a_link_moves() {
     takes(3, true, &[&begins[..], &[ToAgent(0), ToAgent(0)]].concat());
 }
 
-/// It had left its objects, and lets no one read the cluster but by the keys that it was told before.
+/// It had left its objects, and lets no one read the cluster but by the keys that it knew before.
 #[test]
-fn an_agent_that_left_its_objects_is_told_of_other_keys() {
+fn an_agent_that_left_its_objects_learns_of_other_keys() {
     let keys = |bits| WalkStep::Edit(FieldEdit::EngineKeys(bits));
     for clusters in [2, 3] {
         let left = [ToAgent(0), edit(0, "reconciler", 2), Run(PLAIN), WalkStep::Sync(0)];
-        let told = [WalkStep::Agent(0), keys(2), WalkStep::Converge, ToAgent(0)];
-        takes(clusters, true, &[&left[..], &told[..]].concat());
+        let changed = [WalkStep::Agent(0), keys(2), WalkStep::Converge, ToAgent(0)];
+        takes(clusters, true, &[&left[..], &changed[..]].concat());
     }
 }
 

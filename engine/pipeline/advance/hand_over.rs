@@ -155,8 +155,8 @@ impl Links<'_> {
     fn give(&mut self, name: &ClusterName, wanted: HandOver, noted: Option<HandOver>) {
         let is_begun = noted == Some(wanted);
         // an agent that is to leave is told of other keys by an order of another serial, and does not wait for what they open
-        let is_told_anew = noted.is_some_and(|noted| HandOver { keys: wanted.keys, ..noted } == wanted);
-        if !is_told_anew && wanted.from != Reconciler::External && self.any_leaves(name) {
+        let is_ordered_anew = noted.is_some_and(|noted| HandOver { keys: wanted.keys, ..noted } == wanted);
+        if !is_ordered_anew && wanted.from != Reconciler::External && self.any_leaves(name) {
             self.wait_to_hand_over(name, wanted.to, HandOverLack::LinksMove);
             return;
         }
