@@ -38,7 +38,7 @@ pub trait Outside: Clone + Send + Sync + 'static {
     /// The time of day.
     fn now(&self) -> Timestamp;
     /// Takes a run with what the clusters publish.
-    fn walk(
+    fn run(
         &self,
         program: &Program,
         request: &Request,
@@ -65,7 +65,7 @@ impl Outside for ProcessOutside {
         role::now()
     }
 
-    fn walk(
+    fn run(
         &self,
         program: &Program,
         request: &Request,

@@ -382,7 +382,7 @@ impl<S: Outside> Agent<S> {
         order: &HandOverOrder,
     ) -> Result<HandOverWait, AgentError> {
         let tried = match self.handed_over(&own, objects, order) {
-            Ok(lock) => self.walk(own, objects, lock, RunMode::Tries).await,
+            Ok(lock) => self.run(own, objects, lock, RunMode::Tries).await,
             Err(error) => Err(error),
         };
         let stays = match tried {
@@ -481,12 +481,14 @@ impl<S: Outside> Agent<S> {
         objects: &[WireMulticluster],
         order: &HandOverOrder,
     ) -> Result<Reconciled, AgentError> {
-        let acts = self.acts_until_it_leaves(order).await?;
-        let acted = match if acts { Some(self.act(own.clone(), objects).await) } else { None } {
-            Some(Ok(done)) => Some(done),
-            // what it is told now, it does not understand: it leaves what there is
-            Some(Err(AgentError::Stopped(Stop::Findings(_)))) | None => None,
-            Some(Err(error)) => return Err(error),
+        let acted = if self.acts_until_it_leaves(order).await? {
+            match self.act(own.clone(), objects).await {
+                // what it is to do now, it does not understand: it leaves what there is
+                Err(AgentError::Stopped(Stop::Findings(_))) => None,
+                done => Some(done?),
+            }
+        } else {
+            None
         };
         let files = self.store.lock().await?.files;
         let lock = Lock::parse(files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())));
@@ -520,7 +522,7 @@ impl<S: Outside> Agent<S> {
         let mut lock = self.store.lock().await?;
         let is_taking = own.order.as_ref().is_some_and(|order| order.given && !order.lock.is_empty());
         lock.files = noted(&lock.files, &own_name(&own)?, is_taking)?;
-        let done = self.walk(own, objects, lock, RunMode::Acts).await?;
+        let done = self.run(own, objects, lock, RunMode::Acts).await?;
         let (mesh, lock) = (&done.program.mesh, &done.run.decided.advanced.lock);
         let joined = lock.links_of(&done.own).filter(|(_, link)| link.stage == Stage::Joined);
         let joined: Vec<&ClusterName> = joined.map(|(peer, _)| peer).collect();
@@ -535,7 +537,7 @@ impl<S: Outside> Agent<S> {
     }
 
     /// A run on a thread that may wait.
-    async fn walk(
+    async fn run(
         &mut self,
         own: OwnSpecs,
         objects: &[WireMulticluster],
@@ -728,7 +730,7 @@ fn reconcile(
         RunMode::Tries => Until::Planned,
     };
     let with = AskingWith { keyring: &keyring, before: &before, runtime };
-    let run = outside.walk(&program, &request, with, until, &tree.files)?;
+    let run = outside.run(&program, &request, with, until, &tree.files)?;
     Ok(Reconciled { own, program, run, left_out })
 }
 

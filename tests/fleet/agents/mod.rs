@@ -48,7 +48,7 @@ impl Outside for SimulatedOutside {
         Timestamp::from_seconds(self.now)
     }
 
-    fn walk(
+    fn run(
         &self,
         program: &Program,
         request: &Request,
