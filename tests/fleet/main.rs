@@ -3,7 +3,8 @@
 //! What is live is judged by what istiod, relay and api-proxy of each cluster would do ([`istiod`]), never by the engine's own
 //! code. `ISTHMUS_WALKS` says how many walks of each seed, `ISTHMUS_SEED` where chance begins, `ISTHMUS_SEEDS` how many seeds; all cores
 //! take part, each with a seed of its own. A seed ends with the first broken law, or with the one that `ISTHMUS_BROKEN` says. Without these
-//! variables half of the walks are always the same, and half are new.
+//! variables half of the walks are always the same, and half are new. `ISTHMUS_WIDE` and `ISTHMUS_AGENTS` add themes in which walks still
+//! break without a fault (`WalkTheme`).
 #![allow(
     clippy::disallowed_methods,
     clippy::unwrap_used,
